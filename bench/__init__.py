@@ -1,0 +1,3 @@
+"""
+Benchmarks of our services beside their peers: all of them in one run, on the same two CPUs.
+"""

@@ -1,0 +1,1 @@
+"""Chat between people over UDP."""

@@ -1,0 +1,1 @@
+"""The netsuite program: arguments and output, no protocol logic."""

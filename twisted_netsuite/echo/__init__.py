@@ -1,0 +1,1 @@
+"""Echo and its sibling services: discard, chargen, daytime and time."""

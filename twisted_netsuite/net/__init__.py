@@ -1,0 +1,1 @@
+"""Twisted adapters that the services share."""

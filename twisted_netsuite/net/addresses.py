@@ -1,0 +1,451 @@
+"""
+Addresses as people write them: where a service listens, where a client connects.
+
+What a server address would bind is found by letting its endpoint listen on a reactor that only
+takes notes, so that any endpoint, also one from another package, can be checked before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from OpenSSL.SSL import Error as SSLError
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    UNIXClientEndpoint,
+    clientFromString,
+    serverFromString,
+)
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IReactorSocket,
+    IReactorSSL,
+    IReactorTCP,
+    IReactorUDP,
+    IReactorUNIX,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import DatagramProtocol, Factory
+from zope.interface import implementer
+
+from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.datagrams import MAX_DATAGRAM
+
+_UDP_FORM = "udp:PORT[:interface=ADDR]"
+
+#: The kernel's sun_path has 108 bytes, the last of which ends the string.
+MAX_UNIX_PATH = 107
+
+
+def peerName(address: object) -> str:
+    """
+    Name an address for a log line.
+
+    @param address: what C{getPeer} or C{getHost} gave.
+    @return: C{HOST:PORT} with brackets around IPv6, C{unix:PATH} or C{unix}.
+    """
+    match address:
+        case IPv4Address():
+            return f"{address.host}:{address.port}"
+        case IPv6Address():
+            return f"[{address.host}]:{address.port}"
+        case UNIXAddress():
+            return f"unix:{os.fsdecode(address.name)}" if address.name else "unix"
+        case _:
+            return str(address)
+
+
+@dataclass(frozen=True)
+class Bind:
+    """
+    One socket that an address would bind.
+
+    @ivar kind: the sort of socket.
+    @ivar host: the interface's address, empty for all; for C{unix} the path.
+    @ivar port: the port, 0 for any free one.
+    """
+
+    kind: Literal["tcp", "udp", "unix"]
+    host: str
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host or "*"
+        return f"{self.kind} {host}:{self.port}"
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.kind == "unix":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+@dataclass(frozen=True)
+class StreamAddress:
+    """
+    An address for streams.
+
+    @ivar description: the endpoint string, as it was given.
+    @ivar endpoint: listens there.
+    """
+
+    description: str
+    endpoint: IStreamServerEndpoint
+
+    def binds(self) -> list[Bind]:
+        """
+        Tell what this address would bind.
+
+        @return: one for each socket; empty when the endpoint does not say, as with sockets that are
+            inherited.
+        """
+        notes = _BindNotes()
+        with contextlib.suppress(TypeError, AttributeError, NotImplementedError):
+            heard = serverFromString(notes, self.description).listen(Factory())
+            heard.addErrback(lambda _: None)
+        return notes.binds
+
+
+@dataclass(frozen=True)
+class DatagramAddress:
+    """
+    An address for datagrams.
+
+    @ivar description: C{udp:PORT[:interface=ADDR]}, as it was given.
+    @ivar interface: the interface's address; empty for all.
+    @ivar port: the port, 0 for any free one.
+    """
+
+    description: str
+    interface: str
+    port: int
+
+    def binds(self) -> list[Bind]:
+        """
+        Tell what this address would bind.
+
+        @return: one socket.
+        """
+        return [Bind("udp", self.interface, self.port)]
+
+    def listen(self, reactor: IReactorUDP, protocol: DatagramProtocol) -> Deferred[IListeningPort]:
+        """
+        Listen.
+
+        @param reactor: makes the socket.
+        @param protocol: gets the datagrams.
+        @return: the port, or fails with L{twisted.internet.error.CannotListenError}.
+        """
+        return execute(
+            reactor.listenUDP,
+            self.port,
+            protocol,
+            interface=self.interface,
+            maxPacketSize=MAX_DATAGRAM,
+        )
+
+
+ListenAddress = StreamAddress | DatagramAddress
+
+
+def parseListen(
+    reactor: object, description: str, accepts: Iterable[Literal["stream", "datagram"]]
+) -> ListenAddress:
+    """
+    Parse one server address.
+
+    @param reactor: will listen.
+    @param description: any Twisted server endpoint string, or C{udp:PORT[:interface=ADDR]}.
+    @param accepts: what the service speaks.
+    @return: the address, which has bound nothing yet.
+    @raise ConfigurationError: when it cannot be understood, or the service does not speak it.
+    """
+    if description.startswith("udp:"):
+        if "datagram" not in accepts:
+            raise ConfigurationError(
+                f"This service speaks streams, so it cannot listen on {description!r}; "
+                "give tcp:PORT:interface=ADDR or another stream endpoint."
+            )
+        return _parseUDP(description)
+    if "stream" not in accepts:
+        raise ConfigurationError(
+            f"This service speaks datagrams, so it cannot listen on {description!r}; "
+            f"give {_UDP_FORM}."
+        )
+    try:
+        endpoint = serverFromString(reactor, description)
+    except (ValueError, TypeError, KeyError, OSError, SSLError) as error:
+        raise ConfigurationError(
+            f"The listen address {description!r} cannot be understood ({_reason(error)}); "
+            "give an endpoint string such as tcp:7007:interface=127.0.0.1 or unix:/run/echo.sock."
+        ) from error
+    address = StreamAddress(description, endpoint)
+    for bind in address.binds():
+        _checkPort(description, bind.port)
+    return address
+
+
+def _parseUDP(description: str) -> DatagramAddress:
+    fields = [re.sub(r"\\(.)", r"\1", f) for f in re.findall(r"(?:\\.|[^:\\])+", description[4:])]
+    options = dict(f.split("=", 1) for f in fields if "=" in f)
+    plain = [f for f in fields if "=" not in f]
+    port = options.pop("port", None) or (plain.pop(0) if plain else "")
+    interface = options.pop("interface", "")
+    if plain or options or not port.isascii() or not port.isdigit():
+        raise ConfigurationError(
+            f"The listen address {description!r} cannot be understood; give {_UDP_FORM}, with each "
+            "colon of an IPv6 address behind a backslash."
+        )
+    _checkPort(description, int(port))
+    if interface:
+        try:
+            ipaddress.ip_address(interface)
+        except ValueError:
+            raise ConfigurationError(
+                f"The interface {interface!r} of {description!r} is no IP address; "
+                "give one such as 127.0.0.1."
+            ) from None
+    return DatagramAddress(description, interface, int(port))
+
+
+def _checkPort(description: str, port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(
+            f"The port {port} of {description!r} does not exist; give one from 0 to 65535."
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    if isinstance(error, SSLError):
+        return "a certificate or key in it cannot be used"
+    return str(error).replace("\n", " ").rstrip(".") or type(error).__name__
+
+
+@implementer(IListeningPort)
+class _NoPort:
+    """What the note-taking reactor gives in place of a port."""
+
+    def startListening(self) -> None:
+        """Nothing starts."""
+
+    def stopListening(self) -> None:
+        """Nothing stops."""
+
+    def getHost(self) -> UNIXAddress:
+        """Nowhere."""
+        return UNIXAddress(None)
+
+
+@implementer(IReactorTCP, IReactorSSL, IReactorUNIX, IReactorSocket)
+class _BindNotes:
+    """A reactor that notes what it is asked to listen on, and listens on nothing."""
+
+    def __init__(self) -> None:
+        self.binds: list[Bind] = []
+
+    def listenTCP(
+        self, port: int, factory: object, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """Note an interface and a port."""
+        self.binds.append(Bind("tcp", interface or "", port))
+        return _NoPort()
+
+    def listenSSL(
+        self,
+        port: int,
+        factory: object,
+        contextFactory: object,
+        backlog: int = 50,
+        interface: str = "",
+    ) -> IListeningPort:
+        """Note an interface and a port."""
+        return self.listenTCP(port, factory, backlog, interface)
+
+    def listenUNIX(
+        self,
+        address: str | bytes,
+        factory: object,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
+    ) -> IListeningPort:
+        """Note a path."""
+        self.binds.append(Bind("unix", os.fsdecode(address)))
+        return _NoPort()
+
+    def _none(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    connectTCP = connectSSL = connectUNIX = _none
+    adoptStreamPort = adoptStreamConnection = adoptDatagramPort = _none
+
+
+def requireLocal(addresses: Iterable[ListenAddress], danger: str) -> None:
+    """
+    Refuse to offer something dangerous to other machines.
+
+    @param addresses: where the service would listen.
+    @param danger: what a stranger could do there, and how to take that away, for the sentence.
+    @raise ConfigurationError: when one address is not on loopback or a Unix socket.
+    """
+    for address in addresses:
+        binds = address.binds()
+        if not binds or not all(bind.local for bind in binds):
+            raise ConfigurationError(
+                f"{address.description!r} can be reached from other machines, where {danger}; "
+                "listen on a Unix socket, or on loopback by adding :interface=127.0.0.1."
+            )
+
+
+def checkBinds(addresses: Iterable[ListenAddress]) -> None:
+    """
+    Try out whether every address could be bound now, and leave all of them free.
+
+    This runs before anything is daemonised, so that a person sees what is wrong.
+
+    @param addresses: all addresses of all services that will start together.
+    @raise ConfigurationError: naming the first that could not.
+    """
+    seen: set[Bind] = set()
+    for address in addresses:
+        for bind in address.binds():
+            if bind in seen and (bind.port or bind.kind == "unix"):
+                raise ConfigurationError(
+                    f"{bind} is given twice; give each service an address of its own."
+                )
+            seen.add(bind)
+            _tryBind(bind)
+
+
+def _tryBind(bind: Bind) -> None:
+    try:
+        if bind.kind == "unix":
+            _tryUNIX(bind.host)
+        else:
+            _tryIP(bind)
+    except OSError as error:
+        raise ConfigurationError(bindSentence(str(bind), error)) from error
+
+
+def _tryIP(bind: Bind) -> None:
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    type_ = socket.SOCK_STREAM if bind.kind == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(family, type_) as probe:
+        if bind.kind == "tcp":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((bind.host, bind.port))
+
+
+def _tryUNIX(path: str) -> None:
+    if path.startswith("\0"):
+        return
+    if len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    parent = os.path.dirname(path) or "."
+    os.stat(parent)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    try:
+        kind = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise OSError(errno.EEXIST, "a file that is no socket is in its place")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+_BIND_ADVICE = {
+    errno.EADDRINUSE: "stop the program that holds it, or give another address with --listen",
+    errno.EADDRNOTAVAIL: "it is not an address of this machine; give one that `ip address` shows",
+    errno.EACCES: "give a port above 1023 or a directory that you may write to, or start with more "
+    "rights",
+    errno.ENOENT: "make its directory first",
+    errno.EEXIST: "remove that file, or give another path",
+    errno.ENAMETOOLONG: f"a socket's path has at most {MAX_UNIX_PATH} bytes",
+}
+
+
+def bindSentence(what: str, error: OSError) -> str:
+    """
+    Say why an address cannot be bound.
+
+    @param what: the address.
+    @param error: what the system answered.
+    @return: one sentence with what to do.
+    """
+    advice = _BIND_ADVICE.get(error.errno or 0, "give another address with --listen")
+    reason = (error.strerror or str(error)).lower()
+    return f"Cannot listen on {what}: {reason}; {advice}."
+
+
+#: Words that begin an endpoint string: C{tcp:80} is no host that is named tcp.
+_ENDPOINT_WORDS = frozenset({"tcp", "tls", "ssl", "unix", "haproxy", "systemd", "fd"})
+
+_HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]/\s]+)):(\d{1,5})")
+
+
+def splitHostPort(address: str) -> tuple[str, int] | None:
+    """
+    Split C{HOST:PORT} or C{[IPV6]:PORT}.
+
+    @param address: what a person wrote.
+    @return: host and port; L{None} when it has another form.
+    @raise ConfigurationError: when the port does not exist.
+    """
+    found = _HOST_PORT.fullmatch(address)
+    if found is None:
+        return None
+    port = int(found[3])
+    _checkPort(address, port)
+    return found[1] or found[2], port
+
+
+def parseConnect(reactor: object, address: str) -> IStreamClientEndpoint:
+    """
+    Parse an address to connect to.
+
+    @param reactor: will connect.
+    @param address: C{HOST:PORT}, C{unix:PATH} or any Twisted client endpoint string.
+    @return: the endpoint; a host with several addresses is tried by happy eyeballs.
+    @raise ConfigurationError: when it cannot be understood.
+    """
+    if address.startswith("unix:") and ":" not in address[5:] and len(address) > 5:
+        return UNIXClientEndpoint(reactor, address[5:])
+    hostPort = splitHostPort(address)
+    if hostPort is not None and hostPort[0] not in _ENDPOINT_WORDS:
+        return HostnameEndpoint(reactor, *hostPort)
+    try:
+        return cast(IStreamClientEndpoint, clientFromString(reactor, address))
+    except (ValueError, TypeError, KeyError, OSError, SSLError) as error:
+        raise ConfigurationError(
+            f"The address {address!r} cannot be understood ({_reason(error)}); give HOST:PORT, "
+            "unix:PATH or a Twisted client endpoint string such as tls:HOST:PORT."
+        ) from error
+
+
+DatagramProtocolMaker = Callable[[], DatagramProtocol]

@@ -1,0 +1,199 @@
+"""
+The client's side of a stream, read with C{await}: exactly so many bytes, a chunk, or the rest.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_netsuite.errors import ConnectionFailed, TimedOut
+from twisted_netsuite.net.interfaces import IStreamTransport
+
+#: Bytes that may wait to be read before the peer is made to wait: four reads of Twisted's size.
+MAX_WAITING = 256 * 1024
+
+
+@implementer(IHalfCloseableProtocol)
+class Conversation(Protocol):
+    """
+    A connection that is read in turns.
+
+    One read may wait at a time. Each read fails with L{TimedOut} when nothing comes in time, and
+    with L{ConnectionFailed} when the connection ends first.
+    """
+
+    transport: IStreamTransport
+
+    def __init__(self, clock: IReactorTime, name: str) -> None:
+        """
+        @param clock: tells and waits for time.
+        @param name: the peer's address, for error sentences.
+        """
+        self._clock = clock
+        self._name = name
+        self._buffer = bytearray()
+        self._waiting: Deferred[None] | None = None
+        self._paused = False
+        self.ended: Failure | None = None
+
+    def write(self, data: bytes) -> None:
+        """
+        Send.
+
+        @param data: bytes to send.
+        """
+        self.transport.write(data)
+
+    def endWriting(self) -> None:
+        """Say that nothing more will be sent; the answers can still be read."""
+        if hasattr(self.transport, "loseWriteConnection"):
+            self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.transport.loseConnection()
+
+    async def readExactly(self, count: int, timeout: float) -> bytes:
+        """
+        Read so many bytes.
+
+        @param count: how many.
+        @param timeout: seconds that may pass without a byte.
+        @return: just as many.
+        """
+        pieces = []
+        while count:
+            piece = await self.readChunk(timeout, count)
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
+
+    async def readChunk(self, timeout: float, most: int = MAX_WAITING) -> bytes:
+        """
+        Read what is there, or the first bytes that come.
+
+        @param timeout: seconds to wait.
+        @param most: the largest number of bytes to take.
+        @return: at least one byte.
+        """
+        if not self._buffer:
+            await self._arrival(timeout)
+        if not self._buffer:
+            assert self.ended is not None
+            raise ConnectionFailed(f"{self._name} closed the connection before it had answered.")
+        piece = bytes(self._buffer[:most])
+        del self._buffer[:most]
+        if self._paused and len(self._buffer) < MAX_WAITING:
+            self._paused = False
+            self.transport.resumeProducing()
+        return piece
+
+    async def readUntilQuiet(self, timeout: float, quiet: float, enough: int, limit: int) -> bytes:
+        """
+        Read an answer that has no mark at its end.
+
+        @param timeout: seconds to wait for its first byte.
+        @param quiet: seconds of silence that end it.
+        @param enough: bytes after which it is complete; 0 when its length is not known.
+        @param limit: bytes after which reading stops in any case.
+        @return: at least one byte.
+        """
+        answer = bytearray(await self.readChunk(timeout))
+        while (not enough or len(answer) < enough) and len(answer) < limit:
+            try:
+                answer += await self.readChunk(quiet)
+            except (TimedOut, ConnectionFailed):
+                break
+        return bytes(answer)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep the bytes until they are read."""
+        self._buffer += data
+        if len(self._buffer) >= MAX_WAITING and not self._paused:
+            self._paused = True
+            self.transport.pauseProducing()
+        self._wake()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more."""
+        self.ended = self.ended or Failure(ConnectionDone())
+        self._wake()
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our side is closed, as we asked."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        self.ended = self.ended or reason
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(None)
+
+    async def _arrival(self, timeout: float) -> None:
+        if self.ended is not None:
+            return
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
+        call = self._clock.callLater(timeout, waiting.cancel)
+        try:
+            await waiting
+        except Exception as error:
+            self._waiting = None
+            raise TimedOut(
+                f"{self._name} did not answer within {timeout:g} s; "
+                "see whether the service speaks this dialect, or give a longer --timeout."
+            ) from error
+        finally:
+            if call.active():
+                call.cancel()
+
+
+async def converse(endpoint: IStreamClientEndpoint, clock: IReactorTime, name: str) -> Conversation:
+    """
+    Connect.
+
+    @param endpoint: where to.
+    @param clock: tells and waits for time.
+    @param name: the address, for error sentences.
+    @return: the open conversation.
+    @raise ConnectionFailed: with the reason.
+    """
+    factory = Factory.forProtocol(lambda: Conversation(clock, name))
+    factory.noisy = False
+    try:
+        return cast(Conversation, await endpoint.connect(factory))
+    except Exception as error:
+        raise ConnectionFailed(
+            f"Cannot connect to {name}: {connectReason(error)}; see whether the service runs there."
+        ) from error
+
+
+def connectReason(error: BaseException) -> str:
+    """
+    Say in a few words why a connection was not made.
+
+    @param error: what the endpoint failed with.
+    @return: words without a full stop.
+    """
+    if isinstance(error, ConnectError):
+        if error.osError is not None and isinstance(error.osError, OSError):
+            return str(error.osError.strerror).lower()
+        if error.args and isinstance(error.args[-1], str) and error.args[-1]:
+            return error.args[-1].lower().rstrip(".")
+    text = str(error).replace("\n", " ").rstrip(".")
+    return text[:1].lower() + text[1:] if text else type(error).__name__

@@ -1,0 +1,119 @@
+"""
+Answering datagrams without becoming a weapon: no loop, no amplification, no exception.
+
+The source address of a datagram can be forged. So nothing is answered that looks like another
+server's answer, and no answer is much larger than what asked for it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from twisted.internet.error import MessageLengthError
+from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+#: Source ports of services that answer whatever they get: echo, daytime, qotd, chargen and time.
+#: An answer to one of them would be answered again, for ever.
+LOOP_PORTS = frozenset({7, 13, 17, 19, 37})
+
+#: An answer is at most this many times what asked for it, headers counted: the bound that QUIC
+#: (RFC 9000, section 8) sets before an address is proven.
+MAX_GAIN = 3
+
+#: Bytes of an IPv4 and a UDP header, which every datagram has.
+HEADER_BYTES = 28
+
+#: The largest UDP payload over IPv4 is 65507 bytes; one byte more than any shows that none was cut.
+MAX_DATAGRAM = 65536
+
+
+def largestAnswer(asked: int) -> int:
+    """
+    Tell how long an answer may be.
+
+    @param asked: bytes of payload that asked for it.
+    @return: bytes of payload.
+    """
+    return MAX_GAIN * (asked + HEADER_BYTES) - HEADER_BYTES
+
+
+class GuardedDatagrams(DatagramProtocol):
+    """
+    A datagram service that may only answer.
+
+    @ivar dropped: datagrams that were not answered because the guard forbade it.
+    @ivar unsent: answers that the system did not take; UDP promises no more.
+    """
+
+    noisy = False
+    transport: IUDPTransport
+    log: ClassVar[Logger] = Logger()
+    _port = 0
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.unsent = 0
+
+    def startProtocol(self) -> None:
+        """Learn our own port."""
+        self._port = self.transport.getHost().port
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Pass on what is safe to answer."""
+        if addr[1] in LOOP_PORTS or addr[1] == self._port:
+            self.drop(addr, "its source port is that of a service that would answer again")
+            return
+        self.guardedReceived(datagram, addr)
+
+    def guardedReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """
+        Serve a datagram that is no loop.
+
+        @param datagram: its payload.
+        @param addr: host and port of its sender, as far as that can be believed.
+        """
+        raise NotImplementedError
+
+    def answer(self, answer: bytes, asked: int, addr: tuple[str, int]) -> None:
+        """
+        Answer, if that does not amplify.
+
+        @param answer: the payload to send.
+        @param asked: bytes of payload that asked for it.
+        @param addr: host and port.
+        """
+        if len(answer) > largestAnswer(asked):
+            self.drop(addr, f"an answer of {len(answer)} bytes to {asked} would amplify")
+            return
+        self.send(answer, addr)
+
+    def send(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """
+        Send; what the system does not take is counted and forgotten.
+
+        @param datagram: the payload to send.
+        @param addr: host and port.
+        """
+        try:
+            self.transport.write(datagram, addr)
+        except (OSError, MessageLengthError, OverflowError):
+            self.unsent += 1
+
+    def drop(self, addr: tuple[str, int], why: str) -> None:
+        """
+        Count a datagram that gets no answer; each time their number has doubled, say so.
+
+        @param addr: host and port.
+        @param why: the reason, for the log.
+        """
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:
+            self.log.warn(
+                "{host}:{port}: no answer, {why} ({count} so far)",
+                host=addr[0],
+                port=addr[1],
+                why=why,
+                count=self.dropped,
+            )

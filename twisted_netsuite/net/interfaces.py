@@ -1,0 +1,15 @@
+"""
+What the services need of a transport, as one interface.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
+
+
+class IStreamTransport(ITCPTransport, IConsumer, IPushProducer):
+    """
+    A stream that can be paused, half-closed and aborted.
+
+    Twisted's TCP and Unix transports are this; its TLS transport too, except for the half-close.
+    """

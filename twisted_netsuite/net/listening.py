@@ -1,0 +1,142 @@
+"""
+A Twisted service that listens on several addresses at once, streams and datagrams alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IReactorUDP
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.addresses import (
+    DatagramAddress,
+    DatagramProtocolMaker,
+    ListenAddress,
+    bindSentence,
+    peerName,
+)
+from twisted_netsuite.net.serving import ServedFactory
+
+
+class ListeningService(Service):
+    """
+    Listens while it runs; when it stops, its ports and its connections close.
+
+    @ivar ports: what it listens on, once it has started.
+    """
+
+    log = Logger()
+    name: str | None = None
+
+    def __init__(
+        self,
+        reactor: object,
+        addresses: Sequence[ListenAddress],
+        *,
+        factory: ServedFactory | None = None,
+        datagrams: DatagramProtocolMaker | None = None,
+        dialect: str,
+        example: Callable[[str], str],
+    ) -> None:
+        """
+        @param reactor: makes the datagram sockets; the stream endpoints have their own.
+        @param addresses: where to listen.
+        @param factory: serves streams.
+        @param datagrams: makes a protocol for each datagram address.
+        @param dialect: what is spoken there, for people.
+        @param example: turns an ADDRESS of the C{netsuite} program into a line to try it with.
+        """
+        self._reactor = reactor
+        self.addresses = addresses
+        self.factory = factory
+        self._datagrams = datagrams
+        self.dialect = dialect
+        self.example = example
+        self.ports: list[IListeningPort] = []
+        self._listening: list[Deferred[None]] = []
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen on every address.
+
+        @raise ConfigurationError: when one cannot be bound; none is bound then.
+        """
+        super().privilegedStartService()
+        for address in self.addresses:
+            failures: list[Failure] = []
+            heard = self._listen(address).addCallback(self._heard)
+            heard.addErrback(failures.append)
+            if failures:
+                self.stopService()
+                raise _explained(address, failures[0])
+            self._listening.append(heard)
+
+    def startService(self) -> None:
+        """Listen, unless that was done with more rights before."""
+        if not self._listening:
+            self.privilegedStartService()
+        super().startService()
+
+    def stopService(self) -> Deferred[object]:
+        """
+        Close every port, then every connection.
+
+        @return: fires when all are closed.
+        """
+        super().stopService()
+        ports, self.ports = self.ports, []
+        for pending in self._listening:
+            pending.cancel()
+        self._listening = []
+        closed: Deferred[Any] = gatherResults(
+            [maybeDeferred(port.stopListening) for port in ports], consumeErrors=True
+        )
+        factory = self.factory
+        if factory is not None:
+            closed.addBoth(lambda _: factory.abortConnections())
+        return closed
+
+    def _listen(self, address: ListenAddress) -> Deferred[IListeningPort]:
+        if isinstance(address, DatagramAddress):
+            assert self._datagrams is not None
+            protocol = self._datagrams()
+            return address.listen(cast(IReactorUDP, self._reactor), protocol)
+        assert self.factory is not None
+        return cast(Deferred[IListeningPort], maybeDeferred(address.endpoint.listen, self.factory))
+
+    def _heard(self, port: IListeningPort) -> None:
+        self.ports.append(port)
+        self.log.info(
+            "{name}: listening on {address} ({dialect})",
+            name=self.name or "netsuite",
+            address=portName(port),
+            dialect=self.dialect,
+        )
+
+
+def portName(port: IListeningPort) -> str:
+    """
+    Name the address of a port.
+
+    @param port: listens.
+    @return: such as C{tcp 127.0.0.1:7007} or C{unix:/run/echo.sock}.
+    """
+    host = port.getHost()
+    kind = getattr(host, "type", "").lower()
+    return f"{kind} {peerName(host)}" if kind else peerName(host)
+
+
+def _explained(address: ListenAddress, failure: Failure) -> ConfigurationError:
+    error = failure.value
+    if isinstance(error, CannotListenError) and isinstance(error.socketError, OSError):
+        return ConfigurationError(bindSentence(repr(address.description), error.socketError))
+    return ConfigurationError(
+        f"Cannot listen on {address.description!r}: {error}; give another address with --listen."
+    )

@@ -1,0 +1,1 @@
+"""Configuration and running of services: options, the TOML file, the suite."""

@@ -1,0 +1,135 @@
+"""
+From a configuration to a running application: build, check, listen, and say what listens.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO, cast
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IListeningPort
+
+from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.addresses import checkBinds, peerName
+from twisted_netsuite.net.listening import ListeningService, portName
+from twisted_netsuite.ops.config import Kind, ServiceConfig
+from twisted_netsuite.ops.options import PluginOptions, ServiceOptions
+
+#: A kind of service, the name of this one, and its configuration.
+Planned = tuple[Kind[Any], str, ServiceConfig]
+
+
+def launch(options: PluginOptions, planned: Sequence[Planned]) -> MultiService:
+    """
+    Build the services of one application.
+
+    @param options: with C{check} and C{table}.
+    @param planned: what to build.
+    @return: a service with all of them, which listens once it is started.
+    @raise SystemExit: with one sentence and status 1 when something is wrong, while nothing has
+        been daemonised; with status 0 when only a check was asked for.
+    """
+    from twisted.internet import reactor
+
+    try:
+        services = build(planned, reactor)
+        if options["check"]:
+            print(f"{options.pluginName}: the configuration is right ({len(planned)} services).")
+            raise SystemExit(0)
+        checkBinds(address for service in services for address in service.addresses)
+    except ConfigurationError as error:
+        raise SystemExit(f"{options.pluginName}: {error.sentence}") from error
+    application = MultiService()
+    for service in services:
+        service.setServiceParent(application)
+    if options["table"]:
+        TableService(services, cast(TextIO, sys.__stdout__)).setServiceParent(application)
+    return application
+
+
+def build(planned: Sequence[Planned], reactor: object) -> list[ListeningService]:
+    """
+    Build services.
+
+    @param planned: what to build.
+    @param reactor: what they will run on.
+    @return: services that listen once they are started.
+    @raise ConfigurationError: naming the service when there are several, the value, and what to do.
+    """
+    services: list[ListeningService] = []
+    for kind, name, config in planned:
+        try:
+            built = kind.build(config, reactor)
+        except ConfigurationError as error:
+            if len(planned) == 1:
+                raise
+            raise ConfigurationError(f"{name}: {error.sentence}") from error
+        for service in built:
+            service.name = name if service.name is None else f"{name}-{service.name}"
+            services.append(service)
+    return services
+
+
+def makerFor(kind: Kind[Any]) -> Callable[[ServiceOptions], MultiService]:
+    """
+    Make the C{makeService} of a service's plugin.
+
+    @param kind: the service.
+    @return: a function for C{makeService} in a C{tap} module.
+    """
+
+    def makeService(options: ServiceOptions) -> MultiService:
+        """Build the service from its options."""
+        return launch(options, [(kind, kind.name, options.config)])
+
+    return makeService
+
+
+class TableService(Service):
+    """Prints what is listening, once the services before it have started."""
+
+    def __init__(self, services: Sequence[ListeningService], output: TextIO) -> None:
+        """
+        @param services: what to show.
+        @param output: where to print.
+        """
+        self._services = services
+        self._output = output
+
+    def startService(self) -> None:
+        """Print the table."""
+        super().startService()
+        rows = [("SERVICE", "ADDRESS", "DIALECT", "TRY")]
+        for service in self._services:
+            rows += [
+                (
+                    service.name or "",
+                    portName(port),
+                    service.dialect,
+                    service.example(dialled(port)),
+                )
+                for port in service.ports
+            ]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+            print("  ".join([*cells, row[3]]), file=self._output)
+        self._output.flush()
+
+
+def dialled(port: IListeningPort) -> str:
+    """
+    Tell how a client on this machine writes the address of a port.
+
+    @param port: listens.
+    @return: an ADDRESS of the C{netsuite} program.
+    """
+    host = port.getHost()
+    if not isinstance(host, IPv4Address | IPv6Address):
+        return peerName(host)
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.host, host.host)
+    address = peerName(type(host)(host.type, here, host.port))
+    return f"udp:{address}" if host.type == "UDP" else address

@@ -1,0 +1,41 @@
+"""
+Text from a peer, made safe to show: nothing in it can move a cursor or imitate another line.
+
+What is cleaned: C0 and C1 controls (ESC among them), and the bidirectional and invisible format
+characters of Unicode, with which text can be shown in another order than it was written.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
+    "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # bidi, zero width, separators
+    "\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations, tags
+    "\ud800-\udfff]"  # lone surrogates
+)
+
+
+def cleanText(text: str) -> str:
+    """
+    Replace each character that could control a terminal or hide in a line.
+
+    @param text: any text.
+    @return: the text with tabs and line ends as one space and every other unsafe character as
+        U+FFFD; its length in characters does not change.
+    """
+    return _UNSAFE.sub(lambda found: " " if found.group() in "\t\n\r" else "\ufffd", text)
+
+
+def decodeText(data: bytes, limit: int) -> str:
+    """
+    Decode and clean what a peer sent.
+
+    @param data: UTF-8, or what claims to be.
+    @param limit: the largest number of characters of the answer; what is over it is cut, and an
+        ellipsis says so.
+    @return: text that is safe to show on one line.
+    """
+    text = cleanText(data.decode("utf-8", "replace"))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
