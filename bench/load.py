@@ -46,23 +46,21 @@ class Load:
         @param seconds: how long it was told to take.
         @raise LoadFailure: it did not come to its figures.
         """
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [str(self.program), *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             preexec_fn=partial(os.sched_setaffinity, 0, {self.cpu}),
-        )
-        assert process.stdout is not None
-        try:
-            select.select([process.stdout], [], [], seconds + PATIENCE)
-            if process.poll() is not None or not select.select([process.stdout], [], [], 0)[0]:
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            ready, _, _ = select.select([process.stdout], [], [], seconds + PATIENCE)
+            line = process.stdout.readline() if ready else b""
+            if not line:
                 process.kill()
-                said = process.communicate()[1].decode(errors="replace").strip()
+                said = process.stderr.read().decode(errors="replace").strip()
                 raise LoadFailure(f"{words[0]}: {said or 'it did not end in time'}")
-            yield json.loads(process.stdout.readline())
-        finally:
-            process.communicate()
+            yield json.loads(line)
 
     @contextmanager
     def target(self, port: int, folder: Path) -> Iterator[None]:

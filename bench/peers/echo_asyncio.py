@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import cast
 
 
 class Echo(asyncio.Protocol):
@@ -19,8 +20,7 @@ class Echo(asyncio.Protocol):
         """
         Keep the transport.
         """
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """

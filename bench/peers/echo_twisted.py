@@ -7,7 +7,8 @@ from __future__ import annotations
 import sys
 
 from twisted.internet import reactor
-from twisted.internet.interfaces import IReactorCore, IReactorTCP
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IReactorCore
 from twisted.internet.protocol import Factory, Protocol
 
 
@@ -24,7 +25,7 @@ class Echo(Protocol):
         self.transport.write(data)
 
 
-IReactorTCP(reactor).listenTCP(
-    int(sys.argv[1]), Factory.forProtocol(Echo), backlog=1024, interface="127.0.0.1"
-)
+listening = TCP4ServerEndpoint(
+    reactor, int(sys.argv[1]), backlog=1024, interface="127.0.0.1"
+).listen(Factory.forProtocol(Echo))
 IReactorCore(reactor).run()

@@ -7,11 +7,12 @@ from __future__ import annotations
 import sys
 
 from twisted.internet import reactor
-from twisted.internet.interfaces import IReactorCore, IReactorTCP
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IReactorCore
 from twisted.protocols.portforward import ProxyFactory
 
 port, target = map(int, sys.argv[1:])
-IReactorTCP(reactor).listenTCP(
-    port, ProxyFactory("127.0.0.1", target), backlog=1024, interface="127.0.0.1"
+listening = TCP4ServerEndpoint(reactor, port, backlog=1024, interface="127.0.0.1").listen(
+    ProxyFactory("127.0.0.1", target)
 )
 IReactorCore(reactor).run()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -25,8 +26,7 @@ class Leg(asyncio.Protocol):
         """
         Keep the transport.
         """
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """
@@ -63,10 +63,10 @@ class Leg(asyncio.Protocol):
 
 class Client(Leg):
     """
-    The client's connection: not read until the target's stands.
+    The client's connection: paused until the target's stands.
     """
 
-    dialling: asyncio.Task[None]
+    connected = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """
@@ -74,13 +74,14 @@ class Client(Leg):
         """
         super().connection_made(transport)
         self.transport.pause_reading()
+        self.early: list[bytes] = []
         self.other = Leg()
         self.other.other = self
         self.dialling = asyncio.ensure_future(self.dial())
 
     async def dial(self) -> None:
         """
-        Connect to the target, then begin to read.
+        Connect to the target, hand over what came meanwhile, then read on.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -90,14 +91,36 @@ class Client(Leg):
             return
         if self.transport.is_closing():
             self.other.transport.close()
+            return
+        self.connected = True
+        self.other.transport.writelines(self.early)
+        if self.ended:
+            self.other.transport.write_eof()
+        self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """
+        Hand it over, or keep it: uvloop still delivers a read that was under way when paused.
+        """
+        if self.connected:
+            super().data_received(data)
         else:
-            self.transport.resume_reading()
+            self.early.append(data)
+
+    def eof_received(self) -> bool:
+        """
+        Pass it on, or remember it until the target's connection stands.
+        """
+        if self.connected:
+            return super().eof_received()
+        self.ended = True
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """
         Close the target's connection, if it stands.
         """
-        if hasattr(self.other, "transport"):
+        if self.connected:
             super().connection_lost(exc)
 
 

@@ -9,7 +9,12 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_netsuite.net.datagrams import GuardedDatagrams
-from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits, ServedFactory, ServedProtocol
+from twisted_netsuite.net.serving import (
+    DEFAULT_LIMITS,
+    ConnectionLimits,
+    ServedFactory,
+    ServedProtocol,
+)
 
 Answer = Callable[[bytes], bytes]
 

@@ -14,7 +14,12 @@ from twisted.internet.interfaces import IPullProducer, IReactorTime
 from zope.interface import implementer
 
 from twisted_netsuite.net.datagrams import GuardedDatagrams, largestAnswer
-from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits, ServedFactory, ServedProtocol
+from twisted_netsuite.net.serving import (
+    DEFAULT_LIMITS,
+    ConnectionLimits,
+    ServedFactory,
+    ServedProtocol,
+)
 
 #: Tells the time of day in seconds since 1970, UTC.
 Now = Callable[[], float]

@@ -1,23 +1,26 @@
 """
-The client's side of a stream, read with C{await}: exactly so many bytes, a chunk, or the rest.
+The client's side of a stream or of datagrams, read with C{await}.
 """
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone, MessageLengthError
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IReactorTime,
     IStreamClientEndpoint,
+    IUDPTransport,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_netsuite.errors import ConnectionFailed, TimedOut
+from twisted_netsuite.errors import ConnectionFailed, LimitExceeded, TimedOut
 from twisted_netsuite.net.interfaces import IStreamTransport
 
 #: Bytes that may wait to be read before the peer is made to wait: four reads of Twisted's size.
@@ -183,7 +186,7 @@ async def converse(endpoint: IStreamClientEndpoint, clock: IReactorTime, name: s
         ) from error
 
 
-def connectReason(error: BaseException) -> str:
+def connectReason(error: BaseException | None) -> str:
     """
     Say in a few words why a connection was not made.
 
@@ -197,3 +200,114 @@ def connectReason(error: BaseException) -> str:
             return error.args[-1].lower().rstrip(".")
     text = str(error).replace("\n", " ").rstrip(".")
     return text[:1].lower() + text[1:] if text else type(error).__name__
+
+
+class DatagramConversation(DatagramProtocol):
+    """
+    Datagrams to and from one address: each that is sent waits for the next that comes.
+
+    UDP loses datagrams and delays them, so the next that comes may answer an earlier one.
+    """
+
+    noisy = False
+    transport: IUDPTransport
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        host: str,
+        port: int,
+        received: Callable[[bytes], object] = lambda datagram: None,
+    ) -> None:
+        """
+        @param clock: tells and waits for time.
+        @param host: the peer's IP address.
+        @param port: its port.
+        @param received: called with every datagram that comes, also when none is waited for.
+        """
+        self._clock = clock
+        self._address = (host, port)
+        self._received = received
+        self._waiting: Deferred[bytes] | None = None
+        self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def startProtocol(self) -> None:
+        """Talk to this one address, so that its refusals are heard, and nobody else is."""
+        self.transport.connect(*self._address)
+
+    async def ask(self, datagram: bytes, timeout: float) -> bytes:
+        """
+        Send a datagram and wait for the next that comes.
+
+        @param datagram: its payload, which may be empty.
+        @param timeout: seconds to wait.
+        @return: the payload that came.
+        @raise TimedOut: when none comes.
+        @raise ConnectionFailed: when nobody listens there, or the system cannot send.
+        @raise LimitExceeded: when the payload fits in no datagram.
+        """
+        waiting: Deferred[bytes] = Deferred()
+        self._waiting = waiting
+        late = TimedOut(
+            f"No answer from {self.name} within {timeout:g} s: what was sent or its answer may be "
+            "lost; send it again."
+        )
+        call = self._clock.callLater(timeout, self._fail, late)
+        try:
+            self._send(datagram)
+            return await waiting
+        finally:
+            self._waiting = None
+            if call.active():
+                call.cancel()
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        """Take whatever comes."""
+        self._received(datagram)
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.callback(datagram)
+
+    def connectionRefused(self) -> None:
+        """Nobody listens there."""
+        self._fail(
+            ConnectionFailed(f"Nobody listens at {self.name}; see whether the service runs there.")
+        )
+
+    def _send(self, datagram: bytes) -> None:
+        try:
+            self.transport.write(datagram, self._address)
+        except MessageLengthError as error:
+            raise LimitExceeded(
+                f"{len(datagram)} bytes fit in no datagram; send fewer at a time."
+            ) from error
+        except OSError as error:
+            raise ConnectionFailed(
+                f"Cannot send to {self.name}: {(error.strerror or str(error)).lower()}; "
+                "try again later."
+            ) from error
+
+    def _fail(self, error: Exception) -> None:
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(error)
+
+
+def resolve(host: str, port: int) -> tuple[str, int]:
+    """
+    Find the first datagram address of a host; this blocks, so it is for programs of one purpose.
+
+    @param host: a name or an address.
+    @param port: the port.
+    @return: IP address and port.
+    @raise ConnectionFailed: when there is none.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise ConnectionFailed(
+            f"The host {host!r} has no address: {(error.strerror or str(error)).lower()}; "
+            "see whether it is written right."
+        ) from error
+    address = found[0][4]
+    return str(address[0]), int(address[1])

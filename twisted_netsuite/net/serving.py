@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
@@ -46,6 +47,7 @@ class ServedProtocol(Protocol):
     def connectionMade(self) -> None:
         """Take a place among the factory's connections."""
         self.peer = peerName(self.transport.getPeer())
+        sendAtOnce(self.transport)
         self.factory.connections.add(self)
         self.idle = IdleTimer(self.factory.clock, self.factory.limits.idleTimeout, self.idled)
         self.idle.start()
@@ -77,6 +79,16 @@ class ServedProtocol(Protocol):
         self.idle = IdleTimer(self.factory.clock, CLOSE_TIMEOUT, self.transport.abortConnection)
         self.idle.start()
         self.transport.loseConnection()
+
+
+def sendAtOnce(transport: IStreamTransport) -> None:
+    """
+    Let small writes leave without waiting for the acknowledgement of earlier ones.
+
+    @param transport: a connection; one that is not TCP has nothing to set.
+    """
+    if isinstance(transport.getPeer(), IPv4Address | IPv6Address):
+        transport.setTcpNoDelay(True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+# `make help` lists what there is to do.
+
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
+BIN = $(VENV)/bin
+# compat: the other editable modes hide the twistd plugins.
+INSTALL = $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat
+SOURCES = setup.cfg pyproject.toml
+
+.DEFAULT_GOAL := help
+
+.PHONY: run
+run: $(VENV)/.installed ## Start all services on loopback (CONFIG=FILE.toml for your own)
+	$(BIN)/twistd -n --pidfile= netsuite --table $(if $(CONFIG),--config $(CONFIG))
+
+.PHONY: test
+test: $(VENV)/.installed-test ## Run all tests (TESTS=tests.echo for some)
+	$(BIN)/trial $(TRIALFLAGS) $(or $(TESTS),tests)
+
+.PHONY: lint
+lint: $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: docs
+docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+
+.PHONY: bench
+bench: $(VENV)/.installed-bench ## Measure echo and proxy beside their peers (some minutes)
+	bench/install-peers
+	$(BIN)/python -m bench echo
+	$(BIN)/python -m bench proxy
+	$(BIN)/python -m bench memory
+
+.PHONY: wheel
+wheel: $(VENV)/.installed-test ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --outdir dist .
+
+.PHONY: clean
+clean: ## Remove what was built and installed here
+	rm -rf $(VENV) build dist docs/_build bench/build _trial_temp* *.egg-info
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-%: $(SOURCES) | $(VENV)/bin/python
+	$(INSTALL) -e '.[$*]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,135 @@
+"""
+The command C{python -m bench}: measures a service beside its peers, or its memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import memory
+from bench.load import compiled
+from bench.measure import CONTESTS, Contest, run
+from bench.needs import Need, module
+from bench.processes import BenchFailure, twoCpus
+from bench.report import contestJson, table, writeJson
+from bench.servers import BASELINE, Competitor
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def main() -> None:
+    """
+    Do what the command line says; one sentence and exit status 1 when that cannot be.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    options = _parser().parse_args()
+    command = f"python -m bench {shlex.join(sys.argv[1:])}"
+    try:
+        if options.what == "memory":
+            _memory(options, command)
+        else:
+            _contest(CONTESTS[options.what], options, command)
+    except BenchFailure as why:
+        sys.exit(str(why))
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--output", type=Path, default=RESULTS, metavar="DIR", help="where the results go"
+    )
+    common.add_argument(
+        "--only", type=_names, metavar="NAMES", help="competitors to measure, joined by commas"
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure a service beside its peers, or its memory."
+    )
+    commands = parser.add_subparsers(dest="what", required=True)
+    for contest in CONTESTS.values():
+        names = ", ".join(competitor.name for competitor in contest.competitors)
+        text = f"measure {contest.name} beside its peers: {names}"
+        command = commands.add_parser(contest.name, parents=[common], help=text, description=text)
+        command.add_argument("--rounds", type=_positive, default=5, help="default 5")
+        command.add_argument(
+            "--seconds", type=_seconds, default=2.0, help="of each load; default 2"
+        )
+    text = "measure the memory of echo and proxy when a client does not read"
+    commands.add_parser("memory", parents=[common], help=text, description=text)
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _seconds(text: str) -> float:
+    if not 0.1 <= (value := float(text)) <= 3600:
+        raise argparse.ArgumentTypeError("must be from 0.1 to 3600")
+    return value
+
+
+def _contest(whole: Contest, options: argparse.Namespace, command: str) -> None:
+    """
+    Measure a contest and show and write the results.
+    """
+    names = options.only and [BASELINE, *options.only]
+    contest = whole.among(_chosen(whole.competitors, names))
+    _require([module("matplotlib")])
+    _require(need for competitor in contest.competitors for need in competitor.needs)
+    cpu, loadCpu = twoCpus()
+    rounds = run(contest, compiled(loadCpu), cpu, options.rounds, options.seconds)
+    path = options.output / f"{contest.name}.json"
+    writeJson(path, command, contestJson(contest, rounds, options.seconds))
+    from bench.plot import draw  # matplotlib may be missing until now
+
+    draw(contest, rounds, path.with_suffix(".png"))
+    print(table(contest, rounds))
+
+
+def _memory(options: argparse.Namespace, command: str) -> None:
+    """
+    Measure memory and show and write the results.
+    """
+    services = {
+        name: _chosen(contest.competitors, options.only or ["ours"])
+        for name, contest in CONTESTS.items()
+    }
+    _require(need for each in services.values() for one in each for need in one.needs)
+    cpu, loadCpu = twoCpus()
+    results = list(memory.measure(services, compiled(loadCpu), cpu))
+    content: dict[str, object] = {"results": [asdict(each) for each in results]}
+    writeJson(options.output / "memory.json", command, content)
+    print(memory.table(results))
+
+
+def _chosen(competitors: Sequence[Competitor], names: Sequence[str] | None) -> list[Competitor]:
+    """
+    Pick competitors by name, in their own order; all of them without names.
+    """
+    known = [competitor.name for competitor in competitors]
+    for name in names or ():
+        if name not in known:
+            raise BenchFailure(f"{name} is not among {', '.join(known)}.")
+    return [each for each in competitors if names is None or each.name in names]
+
+
+def _require(needs: Iterable[Need]) -> None:
+    for need in needs:
+        if not need.present():
+            raise BenchFailure(f"{need.sentence}, or choose others with --only.")
+
+
+if __name__ == "__main__":
+    main()

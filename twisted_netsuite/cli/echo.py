@@ -1,0 +1,50 @@
+"""
+C{netsuite echo}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted_netsuite.cli.run import writeOut
+from twisted_netsuite.echo.client import connectEcho
+from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.addresses import parseConnect, splitHostPort
+from twisted_netsuite.net.conversation import DatagramConversation, resolve
+
+
+async def echoTexts(reactor: Any, address: str, texts: Sequence[str], timeout: float) -> int:
+    """
+    Send texts and print their answers.
+
+    @param reactor: connects.
+    @param address: an ADDRESS, or C{udp:HOST:PORT}.
+    @param texts: what to send.
+    @param timeout: seconds to wait for each answer.
+    @return: the exit status.
+    """
+    messages = [text.encode("utf-8", "surrogateescape") for text in texts]
+    if address.startswith("udp:"):
+        await _datagrams(reactor, address, messages, timeout)
+        return 0
+    endpoint = parseConnect(reactor, address)
+    session = await connectEcho(endpoint, reactor, name=address, timeout=timeout)
+    for message in messages:
+        if message:
+            writeOut(await session.send(message) + b"\n")
+    session.close()
+    return 0
+
+
+async def _datagrams(reactor: Any, address: str, messages: Sequence[bytes], timeout: float) -> None:
+    hostPort = splitHostPort(address.removeprefix("udp:"))
+    if hostPort is None:
+        raise ConfigurationError(
+            f"The address {address!r} cannot be understood; give udp:HOST:PORT."
+        )
+    host, port = resolve(*hostPort)
+    conversation = DatagramConversation(reactor, host, port)
+    reactor.listenUDP(0, conversation, interface="::" if ":" in host else "", maxPacketSize=65536)
+    for message in messages:
+        writeOut(await conversation.ask(message, timeout) + b"\n")

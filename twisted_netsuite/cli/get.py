@@ -1,0 +1,98 @@
+"""
+C{netsuite get}.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from twisted_netsuite.cli.run import writeOut
+from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.files.client import connectClassic
+from twisted_netsuite.net.addresses import parseConnect
+
+_SOURCE = re.compile(r"(?P<address>(?:\[[^\]]+\]|[^:\[\]]+):\d+|.+?):/(?P<name>.+)", re.DOTALL)
+
+
+async def getFile(reactor: Any, source: str, local: str, timeout: float) -> int:
+    """
+    Get a file.
+
+    @param reactor: connects.
+    @param source: C{ADDRESS:/NAME}.
+    @param local: a file or a directory; a dash is standard output; empty is this directory.
+    @param timeout: seconds that may pass without a byte.
+    @return: the exit status.
+    """
+    address, name = splitSource(source)
+    endpoint = parseConnect(reactor, address)
+    session = await connectClassic(endpoint, reactor, name=address, timeout=timeout)
+    if local == "-":
+        await session.get(name, writeOut)
+    else:
+        with wholeFile(_target(local, name)) as file:
+            await session.get(name, file.write)
+    session.close()
+    return 0
+
+
+def splitSource(source: str) -> tuple[str, str]:
+    """
+    Split where a file is into server and name.
+
+    @param source: C{ADDRESS:/NAME}.
+    @return: address and name.
+    @raise ConfigurationError: when it has another form.
+    """
+    found = _SOURCE.fullmatch(source)
+    if found is None:
+        raise ConfigurationError(
+            f"The source {source!r} names no file; give ADDRESS:/NAME, as in 127.0.0.1:7021:/a.txt."
+        )
+    return found["address"], found["name"]
+
+
+def _target(local: str, name: str) -> str:
+    if not local or os.path.isdir(local):
+        return os.path.join(local, os.path.basename(name.rstrip("/")))
+    return local
+
+
+@contextmanager
+def wholeFile(path: str) -> Iterator[IO[bytes]]:
+    """
+    Open a file that appears under its name only when all of it is written.
+
+    @param path: its name; what has it now is replaced.
+    @return: a context manager; an exception in it leaves what was there before.
+    @raise ConfigurationError: when it cannot be written.
+    """
+    directory, name = os.path.split(path)
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=directory or ".", prefix=f".{name[:200]}.", suffix=".part", delete=False
+        ) as file:
+            try:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise ConfigurationError(
+            f"The file {path!r} cannot be written: {(error.strerror or str(error)).lower()}; "
+            "give another LOCAL."
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

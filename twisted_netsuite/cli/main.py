@@ -1,0 +1,126 @@
+"""
+The C{netsuite} program: its commands and what they take.
+
+Twisted is imported by the command that runs, not by the one that only prints its help.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from twisted_netsuite import __version__
+
+_TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="netsuite")
+def main() -> None:
+    """Clients for the services of twisted_netsuite.
+
+    ADDRESS is HOST:PORT, unix:PATH or any Twisted client endpoint string. A failure is one sentence
+    on stderr; the exit status is 124 for a timeout, 125 for a failure of the program or the
+    connection, 126 for a refusal and 127 for something that is not there.
+    """
+
+
+@main.command()
+@click.argument("address")
+@click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
+@_TIMEOUT
+def echo(address: str, texts: tuple[str, ...], timeout: float) -> NoReturn:
+    """Send each TEXT and print its answer on a line of its own.
+
+    ADDRESS may also be udp:HOST:PORT.
+    """
+    from twisted_netsuite.cli.echo import echoTexts
+    from twisted_netsuite.cli.run import run
+
+    run(lambda reactor: echoTexts(reactor, address, texts, timeout))
+
+
+@main.command("exec")
+@click.argument("address")
+@click.argument("command", nargs=-1, required=True)
+@click.option(
+    "--dialect",
+    type=click.Choice(["raw", "length", "header"]),
+    required=True,
+    help="What the server speaks.",
+)
+@_TIMEOUT
+def exec_(address: str, command: tuple[str, ...], dialect: str, timeout: float) -> NoReturn:
+    """Run COMMAND in the server's shell and print its output.
+
+    The exit status is the command's own in the header dialect. The dialects raw and length carry
+    none: there it is 0 once an answer has come. Put -- before a COMMAND that has options.
+    """
+    from twisted_netsuite.cli.exec import runCommand
+    from twisted_netsuite.cli.run import run
+
+    run(lambda reactor: runCommand(reactor, address, " ".join(command), dialect, timeout))
+
+
+@main.command()
+@click.argument("source", metavar="ADDRESS:/NAME")
+@click.argument("local", default="")
+@click.option(
+    "--dialect", type=click.Choice(["get"]), required=True, help="What the server speaks."
+)
+@_TIMEOUT
+def get(source: str, local: str, dialect: str, timeout: float) -> NoReturn:
+    """Get one file.
+
+    LOCAL is a file or a directory, by default this one; a dash is standard output. A file appears
+    under its name only once it is whole.
+    """
+    from twisted_netsuite.cli.get import getFile
+    from twisted_netsuite.cli.run import run
+
+    run(lambda reactor: getFile(reactor, source, local, timeout))
+
+
+@main.command()
+@click.argument("address", required=False)
+@click.option("--plain", is_flag=True, required=True, help="Speak the plain dialect.")
+@click.option(
+    "--operate",
+    metavar="SOCKET",
+    is_flag=False,
+    flag_value="",
+    help="Be the operator of the service behind this Unix socket; without SOCKET, its default.",
+)
+@click.option(
+    "--contacts", metavar="FILE.toml", help="Choose whom to talk to from this contact list."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
+def chat(
+    address: str | None, plain: bool, operate: str | None, contacts: str | None, timeout: float
+) -> NoReturn:
+    """Talk over UDP: as an operator, to a contact, or to the service at ADDRESS (HOST:PORT).
+
+    As an operator, a line answers whoever wrote last, and '@IP:PORT text' anyone else. As a client,
+    'quit' goes back to the contact list, and there it ends the program.
+    """
+    from twisted_netsuite.cli import chat as command
+    from twisted_netsuite.cli.run import run
+
+    if [address, operate, contacts].count(None) != 2:
+        raise click.UsageError("Give one of ADDRESS, --operate and --contacts.")
+    if operate is not None:
+        run(lambda reactor: command.operate(reactor, operate))
+    run(lambda reactor: command.talk(reactor, address, contacts, timeout))

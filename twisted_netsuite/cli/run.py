@@ -1,0 +1,98 @@
+"""
+Running one command of the C{netsuite} program on the reactor, and turning its end into a status.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from twisted_netsuite.errors import NetsuiteError
+
+#: What a shell reports of a program that Ctrl-C ended.
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
+    """
+    Run a command and exit.
+
+    @param main: gets the reactor, and returns the exit status.
+    @raise SystemExit: always; a failure is one sentence on stderr and the status of its class.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    status = INTERRUPTED
+    work: Deferred[int] | None = None
+
+    def begin() -> None:
+        nonlocal work
+        work = Deferred.fromCoroutine(main(reactor))
+        work.addBoth(finish)
+
+    def finish(result: int | Failure) -> None:
+        nonlocal status
+        if isinstance(result, Failure):
+            if result.check(CancelledError):
+                return
+            status = report(result)
+        else:
+            status = result
+        if reactor.running:
+            reactor.stop()
+
+    def interrupted() -> None:
+        if work is not None and not work.called:
+            work.cancel()
+
+    reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    raise SystemExit(status)
+
+
+def report(failure: Failure) -> int:
+    """
+    Say on stderr what failed.
+
+    @param failure: why the command ended.
+    @return: the exit status for it.
+    """
+    error = failure.value
+    if os.environ.get("NETSUITE_DEBUG"):
+        traceback.print_exception(error)
+    if isinstance(error, NetsuiteError):
+        say(error.sentence)
+        return error.exitStatus
+    say(
+        f"{type(error).__name__}: {error}; this is a fault of the program: "
+        "run it again with NETSUITE_DEBUG=1 and report what it prints."
+    )
+    return NetsuiteError.exitStatus
+
+
+def say(sentence: str) -> None:
+    """
+    Print one sentence for a person on stderr.
+
+    @param sentence: what to say.
+    """
+    print(f"netsuite: {sentence}", file=sys.stderr)
+
+
+def writeOut(data: bytes) -> None:
+    """
+    Write bytes to standard output as they are.
+
+    @param data: what to write.
+    """
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,59 @@
+"""
+The C{twistd} plugin C{netsuite-files}: its configuration, options and services.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from twisted_netsuite.files.classic import ClassicGetFactory
+from twisted_netsuite.files.root import Root
+from twisted_netsuite.net.addresses import parseListen
+from twisted_netsuite.net.listening import ListeningService
+from twisted_netsuite.ops.config import Count, Kind, Listen, StreamConfig
+from twisted_netsuite.ops.launch import makerFor
+from twisted_netsuite.ops.options import absolute, optionsFor
+
+
+class FilesConfig(StreamConfig, frozen=True, kw_only=True):
+    """What the file service can be told."""
+
+    root: Annotated[
+        str, msgspec.Meta(description="The directory of which the files are served, read-only.")
+    ]
+    listen: Listen = ("tcp:7021:interface=127.0.0.1",)
+    dialect: Annotated[Literal["get"], msgspec.Meta(description="What is spoken on the wire.")] = (
+        "get"
+    )
+    maxConnections: Annotated[
+        Count, msgspec.Meta(description="Connections at a time, each with one file open.")
+    ] = 400
+
+
+def build(config: FilesConfig, reactor: Any) -> list[ListeningService]:
+    """
+    Build the service.
+
+    @param config: what it was told.
+    @param reactor: what it will run on.
+    @return: one service.
+    @raise ConfigurationError: when an address or the root cannot be used.
+    """
+    addresses = [parseListen(reactor, text, ("stream",)) for text in config.listen]
+    factory = ClassicGetFactory(reactor, Root(absolute(config.root)), config.limits())
+    return [
+        ListeningService(
+            reactor,
+            addresses,
+            factory=factory,
+            dialect=config.dialect,
+            example=lambda address: f"netsuite get --dialect get {address}:/NAME -",
+        )
+    ]
+
+
+KIND = Kind("files", FilesConfig, build)
+Options = optionsFor(KIND, "Serves the files of one directory, read-only and confined to it.")
+makeService = makerFor(KIND)

@@ -1,0 +1,300 @@
+"""
+Forwarding of streams: bytes both ways, under backpressure, with half-close passed through.
+
+Each direction ends on its own: the end of one side's data is passed on once everything before it
+has been, and the other direction goes on. A leg over TLS cannot be half closed: see
+L{HALF_CLOSED_IDLE}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocol,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_netsuite.net.conversation import connectReason
+from twisted_netsuite.net.interfaces import IStreamTransport
+from twisted_netsuite.net.limits import IdleTimer
+from twisted_netsuite.net.serving import (
+    CLOSE_TIMEOUT,
+    DEFAULT_LIMITS,
+    ConnectionLimits,
+    ServedFactory,
+    ServedProtocol,
+    sendAtOnce,
+)
+from twisted_netsuite.proxy.machine import TABLE, Effect, Flow, Happening
+from twisted_netsuite.wire.machine import Machine
+
+#: Bytes taken from a client before its target has accepted; then reading waits. One read of Twisted
+#: holds as much, and it is enough to notice that a client has gone away meanwhile.
+MAX_EARLY = 64 * 1024
+
+#: Seconds without a byte after which a flow is given up whose client has ended, where a TLS leg
+#: could not be told so: time for an answer that is on its way, not for one that waits for the end.
+HALF_CLOSED_IDLE = 60.0
+
+#: Bytes of a chunk that the log shows; more would make lines that nobody reads.
+MAX_LOGGED = 4096
+
+
+@implementer(IHalfCloseableProtocol)
+class TargetLeg(Protocol):
+    """The connection to the target."""
+
+    transport: IStreamTransport
+    _closing: IdleTimer | None = None
+
+    def __init__(self, client: ClientLeg) -> None:
+        """
+        @param client: the other leg.
+        """
+        self._client = client
+
+    def connectionMade(self) -> None:
+        """The target has accepted."""
+        sendAtOnce(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it on."""
+        self._client.targetReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """The target sends no more."""
+        self._client.happened(Happening.TARGET_END)
+
+    def writeConnectionLost(self) -> None:
+        """The client's end has been passed on."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The target is gone."""
+        if self._closing is not None:
+            self._closing.stop()
+        self._client.happened(Happening.TARGET_LOST, reason)
+
+    def close(self) -> None:
+        """Flush and close; a target that does not take its bytes in time is cut off."""
+        self._closing = IdleTimer(
+            self._client.factory.clock, CLOSE_TIMEOUT, self.transport.abortConnection
+        )
+        self._closing.start()
+        self.transport.loseConnection()
+
+
+class ClientLeg(ServedProtocol):
+    """
+    The connection that a client made, and the flow it began.
+    """
+
+    factory: ProxyFactory
+    _target: TargetLeg | None = None
+    _connecting: Deferred[IProtocol] | None = None
+
+    def connectionMade(self) -> None:
+        """Connect to the target, reading a little meanwhile."""
+        super().connectionMade()
+        self._early: list[bytes] = []
+        self._earlyBytes = 0
+        self._write: Callable[[bytes], object] = self._keep
+        self._machine = Machine(TABLE, Flow.CONNECTING)
+        self._connecting = self.factory.connectTarget(self)
+        self._connecting.addCallbacks(self._accepted, self._failed)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass it on."""
+        self.idle.touch()
+        if self.factory.logData:
+            self.factory.logChunk(self, "sent", data)
+        self._write(data)
+
+    def targetReceived(self, data: bytes) -> None:
+        """
+        Pass on what the target sent.
+
+        @param data: one chunk.
+        """
+        self.idle.touch()
+        if self.factory.logData:
+            self.factory.logChunk(self, "got", data)
+        self.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more."""
+        self.happened(Happening.CLIENT_END)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone."""
+        super().connectionLost(reason)
+        self.happened(Happening.CLIENT_LOST, reason)
+
+    def happened(self, happening: Happening, reason: Failure | None = None) -> None:
+        """
+        Let the flow take its next step.
+
+        @param happening: what happened.
+        @param reason: why, when a leg was lost.
+        """
+        match self._machine.feed(happening):
+            case Effect.JOIN:
+                self._join()
+            case Effect.JOIN_AND_END_TARGET:
+                self._join()
+                self._endTarget()
+            case Effect.END_TARGET:
+                self._endTarget()
+            case Effect.END_CLIENT:
+                self._endWriting(self)
+            case Effect.DROP_CLIENT:
+                self._drop(self, reason)
+            case Effect.DROP_TARGET:
+                self._dropTarget(reason)
+            case Effect.FINISH:
+                self._finish()
+            case Effect.NOTHING:
+                pass
+
+    def _keep(self, data: bytes) -> None:
+        self._early.append(data)
+        self._earlyBytes += len(data)
+        if self._earlyBytes >= MAX_EARLY:
+            self.transport.pauseProducing()
+
+    def _accepted(self, leg: IProtocol) -> None:
+        assert isinstance(leg, TargetLeg)
+        self._connecting = None
+        self._target = leg
+        self.happened(Happening.TARGET_OPEN)
+
+    def _failed(self, failure: Failure) -> None:
+        self._connecting = None
+        if self._machine.state is not Flow.CLOSED:
+            self.log.warn(
+                "{peer}: closed, {target} was not reached: {reason}",
+                peer=self.peer,
+                target=self.factory.targetName,
+                reason=connectReason(failure.value),
+            )
+        self.happened(Happening.TARGET_REFUSED)
+
+    def _join(self) -> None:
+        assert self._target is not None
+        target = self._target.transport
+        early, self._early = self._early, []
+        self._write = target.write
+        target.registerProducer(self.transport, True)
+        self.transport.registerProducer(target, True)
+        if self._earlyBytes >= MAX_EARLY:
+            self.transport.resumeProducing()
+        if early:
+            target.write(b"".join(early))
+
+    def _endTarget(self) -> None:
+        assert self._target is not None
+        self._endWriting(self._target)
+
+    def _endWriting(self, leg: ClientLeg | TargetLeg) -> None:
+        leg.transport.unregisterProducer()
+        if ISSLTransport.providedBy(leg.transport):
+            self.idle.stop()
+            self.idle = IdleTimer(self.factory.clock, HALF_CLOSED_IDLE, self.idled)
+            self.idle.start()
+        else:
+            leg.transport.loseWriteConnection()
+
+    def _dropTarget(self, reason: Failure | None) -> None:
+        if self._target is not None:
+            self._drop(self._target, reason)
+        elif self._connecting is not None:
+            self._connecting.cancel()
+
+    def _drop(self, leg: ClientLeg | TargetLeg, reason: Failure | None) -> None:
+        """
+        End one leg as the other ended.
+
+        An abrupt end must not look like a clean one, or what was cut off would be taken for whole.
+        """
+        leg.transport.unregisterProducer()
+        if reason is None or reason.check(ConnectionDone):
+            leg.close()
+        else:
+            leg.transport.abortConnection()
+
+    def _finish(self) -> None:
+        assert self._target is not None
+        for leg in (self, self._target):
+            leg.transport.unregisterProducer()
+            leg.close()
+
+
+class ProxyFactory(ServedFactory):
+    """
+    Forwards each connection to one target.
+
+    @ivar targetName: the target, for the log.
+    @ivar logData: whether every chunk is logged.
+    """
+
+    protocol = ClientLeg
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        target: IStreamClientEndpoint,
+        *,
+        targetName: str = "the target",
+        logData: bool = False,
+        limits: ConnectionLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """
+        @param clock: the reactor, or a fake clock in tests.
+        @param target: connects to the target, once for each client.
+        @param targetName: the target, for the log.
+        @param logData: whether to log every chunk: time, peer and data.
+        @param limits: bounds the clients' connections; each has one to the target too.
+        """
+        super().__init__(clock, limits)
+        self._target = target
+        self.targetName = targetName
+        self.logData = logData
+
+    def connectTarget(self, client: ClientLeg) -> Deferred[IProtocol]:
+        """
+        Connect to the target for one client.
+
+        @param client: the client's leg.
+        @return: fires with a L{TargetLeg}.
+        """
+        factory = Factory.forProtocol(lambda: TargetLeg(client))
+        factory.noisy = False
+        return self._target.connect(factory)
+
+    def logChunk(self, client: ClientLeg, verb: str, data: bytes) -> None:
+        """
+        Log a chunk; its bytes are escaped, so that none can control a terminal.
+
+        @param client: whose it is.
+        @param verb: whether the client sent it, or got it.
+        @param data: the chunk.
+        """
+        rest = len(data) - MAX_LOGGED
+        self.log.info(
+            "{peer} {verb} {data!r}{more}",
+            peer=client.peer,
+            verb=verb,
+            data=data[:MAX_LOGGED],
+            more=f" and {rest} bytes more" if rest > 0 else "",
+        )

@@ -1,0 +1,272 @@
+"""
+The tutorials' exec dialects: I{raw}, I{length} and I{header}. A chunk is a command for the shell.
+
+None of them can say who the client is or which commands are harmless, so nothing runs unless the
+operator has allowed a shell.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Literal
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from twisted_netsuite.errors import Denied, LimitExceeded, NetsuiteError
+from twisted_netsuite.net.chunks import ChunkProtocol
+from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits, ServedFactory
+from twisted_netsuite.rexec.collect import (
+    DEFAULT_COMMAND_LIMITS,
+    CollectedCommand,
+    CommandLimits,
+    Outcome,
+    Result,
+)
+from twisted_netsuite.rexec.machine import TABLE, Act, Event, Turn
+from twisted_netsuite.rexec.process import Spawner
+from twisted_netsuite.wire.header import encodeAnswer
+from twisted_netsuite.wire.machine import Machine
+
+Dialect = Literal["raw", "length", "header"]
+
+#: What the I{length} dialect answers in place of nothing.
+NO_MESSAGE = b"Have no message"
+
+#: What a command is answered when no shell is allowed.
+NO_SHELL = "this service runs no shell commands; its operator can allow them with --allow-shell."
+
+#: Names of the server's environment that a command gets; LC_* go with them. Others may hold secrets
+#: of the server, or change what a shell runs.
+ENVIRONMENT = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
+
+
+def commandEnvironment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """
+    Choose what a command gets of an environment.
+
+    @param environment: the server's.
+    @return: the names in L{ENVIRONMENT} and LC_*.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in ENVIRONMENT or name.startswith("LC_")
+    }
+
+
+def programName(command: bytes) -> str:
+    """
+    Tell the program that a command line begins with.
+
+    @param command: a command line for the shell.
+    @return: the last part of its path; empty when there is no word.
+    """
+    text = command.decode("utf-8", "replace")
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    return os.path.basename(words[0]) if words else ""
+
+
+class Transcoder:
+    """Turns a command's output, which is UTF-8, into the encoding that the clients decode."""
+
+    def __init__(self, encoding: str) -> None:
+        """
+        @param encoding: any of Python's text encodings.
+        @raise LookupError: when there is no such encoding.
+        """
+        codec = codecs.lookup(encoding)
+        if not codec._is_text_encoding:
+            raise LookupError(f"{encoding} is no text encoding")
+        self._encoding = codec.name
+
+    def __call__(self, output: bytes) -> bytes:
+        """
+        Turn output.
+
+        @param output: UTF-8; what is not becomes U+FFFD.
+        @return: the same text; what the encoding lacks becomes a question mark.
+        """
+        if self._encoding == "utf-8":
+            return output
+        return output.decode("utf-8", "replace").encode(self._encoding, "replace")
+
+
+class ClassicExec(ChunkProtocol):
+    """
+    Runs one command after another for one client.
+
+    When the client closes its side, its command is ended with all that it started.
+    """
+
+    factory: ClassicExecFactory
+    _command: CollectedCommand | None = None
+    _rest = b""
+
+    def connectionMade(self) -> None:
+        """Wait for a command."""
+        self._machine = Machine(TABLE, Turn.IDLE)
+        super().connectionMade()
+
+    def chunkReceived(self, chunk: bytes) -> None:
+        """Run a command, or take an acknowledgement."""
+        match self._machine.feed(Event.CHUNK):
+            case Act.RUN:
+                self._run(chunk)
+            case Act.SEND_REST:
+                rest, self._rest = self._rest, b""
+                self.transport.write(rest)
+
+    def _run(self, line: bytes) -> None:
+        self.hold()
+        self.idle.stop()
+        started = self.factory.start(line)
+        if isinstance(started, Result):
+            self._ended(line, started)
+        else:
+            self.log.info("{peer}: runs {line!r}", peer=self.peer, line=line)
+            self._command = started
+            started.result.addCallback(lambda result: self._ended(line, result))
+
+    def _ended(self, line: bytes, result: Result) -> None:
+        self._command = None
+        self.log.info(
+            "{peer}: {outcome} {status} {line!r}",
+            peer=self.peer,
+            outcome=result.outcome.value,
+            status=result.status,
+            line=line,
+        )
+        if self not in self.factory.connections:
+            return
+        payload = self.factory.transcode(result.output)
+        if self.factory.dialect == "length":
+            self._rest = payload or NO_MESSAGE
+            self._send(Event.LENGTH, b"%d" % len(self._rest))
+        elif self.factory.dialect == "raw":
+            self._send(Event.ANSWER, payload or b"\n")
+        else:
+            outcome = result.outcome.value
+            answer = encodeAnswer(programName(line), payload, result.status, outcome)
+            self._send(Event.ANSWER, answer)
+
+    def _send(self, event: Event, data: bytes) -> None:
+        self._machine.feed(event)
+        self.transport.write(data)
+        self.idle.start()
+        self.release()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End the command."""
+        super().connectionLost(reason)
+        if self._command is not None:
+            self._command.end()
+
+    def readConnectionLost(self) -> None:
+        """
+        End the command.
+
+        These clients never close one side only, so there is nobody left to answer while a command
+        runs; an answer that was sent before is still flushed.
+        """
+        if self._command is not None:
+            self._command.end()
+        self.close()
+
+
+class ClassicExecFactory(ServedFactory):
+    """
+    Serves one of the classic exec dialects.
+
+    @ivar dialect: the form of the answers.
+    @ivar transcode: applied to every output.
+    """
+
+    protocol = ClassicExec
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        dialect: Dialect,
+        spawner: Spawner,
+        *,
+        allowShell: bool = False,
+        encoding: str = "utf-8",
+        commandLimits: CommandLimits = DEFAULT_COMMAND_LIMITS,
+        limits: ConnectionLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """
+        @param clock: the reactor, or a fake clock in tests.
+        @param dialect: the form of the answers.
+        @param spawner: starts commands.
+        @param allowShell: whether commands are run at all; otherwise each is refused in the
+            dialect's own form.
+        @param encoding: the encoding of the answers.
+        @param commandLimits: bounds each command.
+        @param limits: bounds the connections, each of which runs one command at a time.
+        @raise LookupError: when there is no such encoding.
+        """
+        super().__init__(clock, limits)
+        self.dialect = dialect
+        self.transcode = Transcoder(encoding)
+        self._spawner = spawner
+        self._allowShell = allowShell
+        self._commandLimits = commandLimits
+        self._running: set[CollectedCommand] = set()
+        self._allEnded: Deferred[None] | None = None
+
+    def start(self, line: bytes) -> CollectedCommand | Result:
+        """
+        Start a command, unless it is refused.
+
+        @param line: a command line for the shell.
+        @return: the running command, or why there is none.
+        """
+        if not self._allowShell:
+            return _notStarted(Outcome.DENIED, Denied(NO_SHELL))
+        if b"\0" in line:
+            return _notStarted(Outcome.DENIED, Denied("a command cannot hold a NUL byte."))
+        argv = [b"/bin/sh", b"-c", line]
+        try:
+            command = CollectedCommand(
+                self.clock, self._spawner, argv, commandEnvironment(), self._commandLimits
+            )
+        except OSError as error:
+            reason = f"the command was not started: {error.strerror}."
+            return _notStarted(Outcome.LIMIT, LimitExceeded(reason))
+        self._running.add(command)
+        command.result.addCallback(lambda result: self._forget(command, result))
+        return command
+
+    def abortConnections(self) -> Deferred[None]:
+        """
+        End every connection, and with each its command.
+
+        @return: fires when all connections and all commands have ended.
+        """
+        return super().abortConnections().addCallback(lambda _: self._commandsEnded())
+
+    def _commandsEnded(self) -> Deferred[None]:
+        if not self._running:
+            return succeed(None)
+        self._allEnded = Deferred()
+        return self._allEnded
+
+    def _forget(self, command: CollectedCommand, result: Result) -> Result:
+        self._running.discard(command)
+        if self._allEnded is not None and not self._running:
+            self._allEnded.callback(None)
+            self._allEnded = None
+        return result
+
+
+def _notStarted(outcome: Outcome, error: NetsuiteError) -> Result:
+    return Result(f"netsuite: {error.sentence}\n".encode(), outcome, error.exitStatus)
