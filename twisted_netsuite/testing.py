@@ -1,0 +1,456 @@
+"""
+Fakes for tests without sockets, processes or real time: for our tests, and for those of whoever
+embeds our factories.
+
+Streams behave as Twisted's TCP transports do, half-close, backpressure and abrupt ends included;
+bytes move only when a test says so, in pieces of the size it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IProducer,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IUDPTransport,
+)
+from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_netsuite.net.interfaces import IStreamTransport
+from twisted_netsuite.rexec.process import CommandReceiver, Ending, Exited, Signalled
+
+#: Bytes that a transport takes before it asks its producer to pause, as in Twisted.
+BUFFER_SIZE = 64 * 1024
+
+#: Steps after which a test that never comes to rest is given up.
+MAX_STEPS = 1_000_000
+
+
+@implementer(IStreamTransport)
+class MemoryTransport:
+    """
+    One end of a connection in memory.
+
+    @ivar outgoing: bytes that were written and have not reached the other end.
+    @ivar reading: whether this end takes bytes, that is, whether it is not paused.
+    @ivar lost: why the connection ended at this end, or L{None}.
+    """
+
+    def __init__(self, host: IAddress, peer: IAddress) -> None:
+        """
+        @param host: this end's address.
+        @param peer: the other end's address.
+        """
+        self.outgoing = bytearray()
+        self.reading = True
+        self.lost: Failure | None = None
+        self.other: MemoryTransport
+        self.protocol: IProtocol
+        self.noDelay = False
+        self.keepAlive = False
+        self._host = host
+        self._peer = peer
+        self._producer: Any = None
+        self._streaming = False
+        self._producerPaused = False
+        self._closing = False
+        self._endingWrites = False
+        self._writesEnded = False
+        self._endSeen = False
+        self._abort: Failure | None = None
+
+    # What a protocol calls.
+
+    def write(self, data: bytes) -> None:
+        """Take bytes for the other end."""
+        if self.lost is not None or self._endingWrites or self._closing:
+            return
+        self.outgoing += data
+        if len(self.outgoing) > BUFFER_SIZE and self._streaming and not self._producerPaused:
+            self._producerPaused = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, data: Sequence[bytes]) -> None:
+        """Take bytes for the other end."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close once everything has been taken."""
+        self._closing = True
+        self.reading = False
+
+    def loseWriteConnection(self) -> None:
+        """Close this direction once everything has been taken."""
+        self._endingWrites = True
+
+    def abortConnection(self) -> None:
+        """End abruptly."""
+        if self.lost is None and self._abort is None:
+            self._abort = Failure(ConnectionAborted())
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Take a producer."""
+        if self._producer is not None:
+            raise RuntimeError("A producer is registered already.")
+        if self.lost is not None:
+            producer.stopProducing()
+            return
+        self._producer, self._streaming = producer, streaming
+        if not streaming:
+            self._producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """Let the producer go."""
+        self._producer = None
+        self._streaming = False
+        self._producerPaused = False
+
+    def pauseProducing(self) -> None:
+        """Take no bytes."""
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        """Take bytes again."""
+        self.reading = not self._closing
+
+    def stopProducing(self) -> None:
+        """Close, as Twisted's transports do."""
+        self.loseConnection()
+
+    def getHost(self) -> IAddress:
+        """Tell this end's address."""
+        return self._host
+
+    def getPeer(self) -> IAddress:
+        """Tell the other end's address."""
+        return self._peer
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Note it."""
+        self.noDelay = enabled
+
+    def getTcpNoDelay(self) -> bool:
+        """Tell what was noted."""
+        return self.noDelay
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Note it."""
+        self.keepAlive = enabled
+
+    def getTcpKeepAlive(self) -> bool:
+        """Tell what was noted."""
+        return self.keepAlive
+
+    # What a test calls.
+
+    def reset(self) -> None:
+        """Let the connection end at this end as a reset from the other does."""
+        self._lose(Failure(ConnectionLost()))
+
+    def step(self, size: int) -> bool:
+        """
+        Let one thing happen.
+
+        @param size: bytes that move at the most.
+        @return: whether anything happened.
+        """
+        if self.lost is not None:
+            return False
+        if self._abort is not None:
+            self._lose(self._abort)
+            self.other.reset()
+            return True
+        return self._moveBytes(size) or self._askProducer() or self._endWrites() or self._close()
+
+    def _moveBytes(self, size: int) -> bool:
+        if not self.outgoing:
+            return False
+        if self.other.lost is not None:
+            self.reset()
+            return True
+        if not self.other.reading:
+            return False
+        piece = bytes(self.outgoing[:size])
+        del self.outgoing[:size]
+        self.other.protocol.dataReceived(piece)
+        return True
+
+    def _askProducer(self) -> bool:
+        wanted = self._producer is not None and (not self._streaming or self._producerPaused)
+        if self.outgoing or not wanted:
+            return False
+        self._producerPaused = False
+        self._producer.resumeProducing()
+        return True
+
+    def _endWrites(self) -> bool:
+        if self.outgoing or not self._endingWrites or self._writesEnded or self._closing:
+            return False
+        self._writesEnded = True
+        halfCloseable = IHalfCloseableProtocol(self.protocol, None)
+        if halfCloseable is not None:
+            halfCloseable.writeConnectionLost()
+        return True
+
+    def _close(self) -> bool:
+        if not self.outgoing and self._closing:
+            self._lose(Failure(ConnectionDone()))
+            return True
+        ended = self.other._writesEnded or self.other.lost is not None
+        if not ended or self._endSeen or not self.reading or self.other.outgoing:
+            return False
+        self._endSeen = True
+        halfCloseable = IHalfCloseableProtocol(self.protocol, None)
+        if halfCloseable is not None:
+            halfCloseable.readConnectionLost()
+        else:
+            self._lose(Failure(ConnectionDone()))
+        return True
+
+    def _lose(self, reason: Failure) -> None:
+        if self.lost is not None:
+            return
+        self.lost = reason
+        self.outgoing.clear()
+        if self._producer is not None:
+            self._producer.stopProducing()
+            self._producer = None
+        self.protocol.connectionLost(reason)
+
+
+class Pair:
+    """
+    A server's and a client's protocol that talk in memory.
+
+    @ivar server: the server's transport.
+    @ivar client: the client's transport.
+    """
+
+    def __init__(self, server: MemoryTransport, client: MemoryTransport) -> None:
+        """
+        @param server: one end.
+        @param client: the other.
+        """
+        self.server = server
+        self.client = client
+
+    def flush(self, size: int = BUFFER_SIZE) -> None:
+        """
+        Let everything happen that can, without time passing.
+
+        @param size: bytes that move at a time: 1 splits every message at every place.
+        """
+        for _ in range(MAX_STEPS):
+            moved = self.client.step(size)
+            if not self.server.step(size) and not moved:
+                return
+        raise AssertionError(f"The two ends did not come to rest in {MAX_STEPS} steps.")
+
+
+def connectPair(
+    server: IProtocol, client: IProtocol, serverAddress: IAddress | None = None
+) -> Pair:
+    """
+    Connect two protocols in memory.
+
+    @param server: gets its C{connectionMade} first.
+    @param client: the other.
+    @param serverAddress: where the server seems to be.
+    @return: the connection; L{Pair.flush} lets it work.
+    """
+    near = serverAddress or IPv4Address("TCP", "127.0.0.1", 7)
+    far = IPv4Address("TCP", "127.0.0.1", 50_000)
+    serverEnd, clientEnd = MemoryTransport(near, far), MemoryTransport(far, near)
+    serverEnd.other, clientEnd.other = clientEnd, serverEnd
+    serverEnd.protocol, clientEnd.protocol = server, client
+    server.makeConnection(cast(Any, serverEnd))
+    client.makeConnection(cast(Any, clientEnd))
+    return Pair(serverEnd, clientEnd)
+
+
+@implementer(IStreamClientEndpoint)
+class MemoryEndpoint:
+    """
+    Connects to a server's factory in memory.
+
+    @ivar pairs: the connections that were made.
+    """
+
+    def __init__(self, server: IProtocolFactory) -> None:
+        """
+        @param server: makes the server's protocols.
+        """
+        self._server = server
+        self.pairs: list[Pair] = []
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect; a server that builds no protocol refuses."""
+        address = IPv4Address("TCP", "127.0.0.1", 7)
+        server = self._server.buildProtocol(IPv4Address("TCP", "127.0.0.1", 50_000))
+        client = protocolFactory.buildProtocol(address)
+        if server is None or client is None:
+            return fail(ConnectionLost())
+        self.pairs.append(connectPair(server, client))
+        return succeed(client)
+
+    def flush(self, size: int = BUFFER_SIZE) -> None:
+        """
+        Let everything happen on every connection.
+
+        @param size: bytes that move at a time.
+        """
+        for pair in self.pairs:
+            pair.flush(size)
+
+
+@implementer(IUDPTransport)
+class DatagramNotes:
+    """
+    A datagram transport that notes what is sent.
+
+    @ivar sent: payload and address of each datagram.
+    @ivar failure: raised by the next writes, if it is set.
+    """
+
+    def __init__(self, host: IPv4Address | None = None) -> None:
+        """
+        @param host: where the protocol seems to be.
+        """
+        self.sent: list[tuple[bytes, tuple[str, int] | None]] = []
+        self.connected: tuple[str, int] | None = None
+        self.failure: Exception | None = None
+        self._host = host or IPv4Address("UDP", "127.0.0.1", 7007)
+
+    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
+        """Note a datagram."""
+        if self.failure is not None:
+            raise self.failure
+        self.sent.append((packet, addr))
+
+    def connect(self, host: str, port: int) -> None:
+        """Note an address."""
+        self.connected = (host, port)
+
+    def getHost(self) -> IPv4Address:
+        """Tell the protocol's address."""
+        return self._host
+
+    def stopListening(self) -> Deferred[None]:
+        """Stop."""
+        return succeed(None)
+
+    def setBroadcastAllowed(self, enabled: bool) -> None:
+        """Nothing is broadcast here."""
+
+    def getBroadcastAllowed(self) -> bool:
+        """Nothing is broadcast here."""
+        return False
+
+
+def listenDatagrams(protocol: DatagramProtocol, host: IPv4Address | None = None) -> DatagramNotes:
+    """
+    Give a datagram protocol a transport in memory.
+
+    @param protocol: to be started.
+    @param host: where it seems to be.
+    @return: notes what it sends.
+    """
+    notes = DatagramNotes(host)
+    protocol.makeConnection(cast(Any, notes))
+    return notes
+
+
+class FakeCommand:
+    """
+    A command that runs only in a test.
+
+    @ivar argv: the program and its arguments.
+    @ivar env: its environment.
+    @ivar asked: whether it was asked to end.
+    """
+
+    def __init__(
+        self, argv: Sequence[bytes], env: Mapping[str, str], receiver: CommandReceiver
+    ) -> None:
+        """
+        @param argv: the program and its arguments.
+        @param env: its environment.
+        @param receiver: gets what the test writes.
+        """
+        self.argv = list(argv)
+        self.env = dict(env)
+        self.asked = False
+        self._receiver = receiver
+
+    def end(self) -> None:
+        """Note that it was asked to end; the test decides when it does."""
+        self.asked = True
+
+    def out(self, data: bytes) -> None:
+        """
+        Write to standard output.
+
+        @param data: what the command writes.
+        """
+        self._receiver.outReceived(data)
+
+    def err(self, data: bytes) -> None:
+        """
+        Write to standard error.
+
+        @param data: what the command writes.
+        """
+        self._receiver.errReceived(data)
+
+    def exit(self, code: int = 0) -> None:
+        """
+        End by itself.
+
+        @param code: the exit status.
+        """
+        self._ended(Exited(code))
+
+    def die(self, number: int) -> None:
+        """
+        End by a signal.
+
+        @param number: the signal.
+        """
+        self._ended(Signalled(number))
+
+    def _ended(self, ending: Ending) -> None:
+        self._receiver.commandEnded(ending)
+
+
+class FakeSpawner:
+    """
+    Starts commands that run only in a test.
+
+    @ivar commands: what was started, in order.
+    @ivar failure: raised in place of starting, if it is set.
+    """
+
+    def __init__(self) -> None:
+        self.commands: list[FakeCommand] = []
+        self.failure: OSError | None = None
+
+    def __call__(
+        self, argv: Sequence[bytes], env: Mapping[str, str], receiver: CommandReceiver
+    ) -> FakeCommand:
+        """Note a command."""
+        if self.failure is not None:
+            raise self.failure
+        command = FakeCommand(argv, env, receiver)
+        self.commands.append(command)
+        return command
