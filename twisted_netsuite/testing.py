@@ -128,11 +128,11 @@ class MemoryTransport:
         """Close, as Twisted's transports do."""
         self.loseConnection()
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> Any:
         """Tell this end's address."""
         return self._host
 
-    def getPeer(self) -> IAddress:
+    def getPeer(self) -> Any:
         """Tell the other end's address."""
         return self._peer
 

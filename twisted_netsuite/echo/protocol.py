@@ -9,6 +9,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_netsuite.net.datagrams import GuardedDatagrams
+from twisted_netsuite.net.eager import eagerWrite
 from twisted_netsuite.net.serving import (
     DEFAULT_LIMITS,
     ConnectionLimits,
@@ -48,6 +49,7 @@ class Echo(ServedProtocol):
     def connectionMade(self) -> None:
         """Let the write side stop the read side."""
         super().connectionMade()
+        self._write = eagerWrite(self.transport)
         self.transport.registerProducer(self.transport, True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -55,7 +57,7 @@ class Echo(ServedProtocol):
         self.idle.touch()
         if self._finished:
             return
-        self.transport.write(self.factory.answer(data))
+        self._write(self.factory.answer(data))
         if self.factory.once:
             self._finished = True
             self.close()

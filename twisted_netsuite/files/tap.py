@@ -4,6 +4,8 @@ The C{twistd} plugin C{netsuite-files}: its configuration, options and services.
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -42,16 +44,24 @@ def build(config: FilesConfig, reactor: Any) -> list[ListeningService]:
     @raise ConfigurationError: when an address or the root cannot be used.
     """
     addresses = [parseListen(reactor, text, ("stream",)) for text in config.listen]
-    factory = ClassicGetFactory(reactor, Root(absolute(config.root)), config.limits())
+    root = absolute(config.root)
+    factory = ClassicGetFactory(reactor, Root(root), config.limits())
     return [
         ListeningService(
             reactor,
             addresses,
             factory=factory,
             dialect=config.dialect,
-            example=lambda address: f"netsuite get --dialect get {address}:/NAME -",
+            example=lambda address: f"netsuite get --dialect get {address}:/{_sample(root)} -",
         )
     ]
+
+
+def _sample(root: str) -> str:
+    """A file that can be got, so that the line to try it with works as it stands."""
+    with os.scandir(root) as entries:
+        names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    return shlex.quote(min(names, default="NAME"))
 
 
 KIND = Kind("files", FilesConfig, build)

@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.net.conversation import connectReason
+from twisted_netsuite.net.eager import eagerWrite
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.limits import IdleTimer
 from twisted_netsuite.net.serving import (
@@ -109,6 +110,7 @@ class ClientLeg(ServedProtocol):
         self._early: list[bytes] = []
         self._earlyBytes = 0
         self._write: Callable[[bytes], object] = self._keep
+        self._writeBack = eagerWrite(self.transport)
         self._machine = Machine(TABLE, Flow.CONNECTING)
         self._connecting = self.factory.connectTarget(self)
         self._connecting.addCallbacks(self._accepted, self._failed)
@@ -129,7 +131,7 @@ class ClientLeg(ServedProtocol):
         self.idle.touch()
         if self.factory.logData:
             self.factory.logChunk(self, "got", data)
-        self.transport.write(data)
+        self._writeBack(data)
 
     def readConnectionLost(self) -> None:
         """The client sends no more."""
@@ -193,13 +195,13 @@ class ClientLeg(ServedProtocol):
         assert self._target is not None
         target = self._target.transport
         early, self._early = self._early, []
-        self._write = target.write
+        self._write = eagerWrite(target)
         target.registerProducer(self.transport, True)
         self.transport.registerProducer(target, True)
         if self._earlyBytes >= MAX_EARLY:
             self.transport.resumeProducing()
         if early:
-            target.write(b"".join(early))
+            self._write(b"".join(early))
 
     def _endTarget(self) -> None:
         assert self._target is not None
