@@ -20,7 +20,6 @@ from typing import Any, Literal, cast
 
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     UNIXClientEndpoint,
@@ -29,10 +28,10 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import (
     IListeningPort,
+    IReactorFDSet,
     IReactorSocket,
     IReactorSSL,
     IReactorTCP,
-    IReactorUDP,
     IReactorUNIX,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
@@ -41,7 +40,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.datagrams import MAX_DATAGRAM
+from twisted_netsuite.net.datagrams import MAX_DATAGRAM, FairPort
 
 _UDP_FORM = "udp:PORT[:interface=ADDR]"
 
@@ -146,21 +145,18 @@ class DatagramAddress:
         """
         return [Bind("udp", self.interface, self.port)]
 
-    def listen(self, reactor: IReactorUDP, protocol: DatagramProtocol) -> Deferred[IListeningPort]:
+    def listen(self, reactor: IReactorFDSet, protocol: DatagramProtocol) -> IListeningPort:
         """
         Listen.
 
-        @param reactor: makes the socket.
+        @param reactor: watches the socket.
         @param protocol: gets the datagrams.
-        @return: the port, or fails with L{twisted.internet.error.CannotListenError}.
+        @return: the port.
+        @raise twisted.internet.error.CannotListenError: when it cannot be bound.
         """
-        return execute(
-            reactor.listenUDP,
-            self.port,
-            protocol,
-            interface=self.interface,
-            maxPacketSize=MAX_DATAGRAM,
-        )
+        port = FairPort(self.port, protocol, self.interface, MAX_DATAGRAM, reactor)
+        port.startListening()
+        return port
 
 
 ListenAddress = StreamAddress | DatagramAddress

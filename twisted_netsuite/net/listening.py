@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorUDP
+from twisted.internet.interfaces import IListeningPort, IReactorFDSet
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -61,6 +61,7 @@ class ListeningService(Service):
         self.example = example
         self.ports: list[IListeningPort] = []
         self._listening: list[Deferred[None]] = []
+        self._begun = False
 
     def privilegedStartService(self) -> None:
         """
@@ -72,11 +73,12 @@ class ListeningService(Service):
         for address in self.addresses:
             failures: list[Failure] = []
             heard = self._listen(address).addCallback(self._heard)
-            heard.addErrback(failures.append)
+            heard.addErrback(self._failed, address, failures)
             if failures:
                 self.stopService()
                 raise _explained(address, failures[0])
             self._listening.append(heard)
+        self._begun = True
 
     def startService(self) -> None:
         """Listen, unless that was done with more rights before."""
@@ -91,7 +93,7 @@ class ListeningService(Service):
         @return: fires when all are closed.
         """
         super().stopService()
-        ports, self.ports = self.ports, []
+        ports, self.ports, self._begun = self.ports, [], False
         for pending in self._listening:
             pending.cancel()
         self._listening = []
@@ -107,9 +109,16 @@ class ListeningService(Service):
         if isinstance(address, DatagramAddress):
             assert self._datagrams is not None
             protocol = self._datagrams()
-            return address.listen(cast(IReactorUDP, self._reactor), protocol)
+            return maybeDeferred(address.listen, cast(IReactorFDSet, self._reactor), protocol)
         assert self.factory is not None
         return cast(Deferred[IListeningPort], maybeDeferred(address.endpoint.listen, self.factory))
+
+    def _failed(self, failure: Failure, address: ListenAddress, failures: list[Failure]) -> None:
+        """Leave a failure to who is starting us, or tell of one that comes after that."""
+        if not self._begun:
+            failures.append(failure)
+        elif not failure.check(CancelledError):
+            self.log.error("{reason}", reason=_explained(address, failure).sentence)
 
     def _heard(self, port: IListeningPort) -> None:
         self.ports.append(port)
