@@ -11,7 +11,8 @@ import re
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
-    "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # bidi, zero width, separators
+    "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # bidi, zero width, separators
+    "\u00ad\u180e\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # what else does not show
     "\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations, tags
     "\ud800-\udfff]"  # lone surrogates
 )
