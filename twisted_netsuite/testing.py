@@ -8,7 +8,7 @@ bytes move only when a test says so, in pieces of the size it says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
@@ -45,6 +45,8 @@ class MemoryTransport:
     @ivar outgoing: bytes that were written and have not reached the other end.
     @ivar reading: whether this end takes bytes, that is, whether it is not paused.
     @ivar lost: why the connection ended at this end, or L{None}.
+    @ivar wasReset: whether the other end has ended abruptly. As with a socket, this end loses the
+        connection once it reads or writes: nobody looks at one that does neither.
     """
 
     def __init__(self, host: IAddress, peer: IAddress) -> None:
@@ -55,6 +57,7 @@ class MemoryTransport:
         self.outgoing = bytearray()
         self.reading = True
         self.lost: Failure | None = None
+        self.wasReset = False
         self.other: MemoryTransport
         self.protocol: IProtocol
         self.noDelay = False
@@ -64,40 +67,46 @@ class MemoryTransport:
         self._producer: Any = None
         self._streaming = False
         self._producerPaused = False
+        self._writing = False
         self._closing = False
         self._endingWrites = False
         self._writesEnded = False
-        self._endSeen = False
-        self._abort: Failure | None = None
+        self._aborting = False
 
     # What a protocol calls.
 
     def write(self, data: bytes) -> None:
         """Take bytes for the other end."""
-        if self.lost is not None or self._endingWrites or self._closing:
+        if self.lost is not None or self._writesEnded or not data:
             return
         self.outgoing += data
-        if len(self.outgoing) > BUFFER_SIZE and self._streaming and not self._producerPaused:
+        self._writing = True
+        if len(self.outgoing) > BUFFER_SIZE and self._producer is not None and self._streaming:
             self._producerPaused = True
             self._producer.pauseProducing()
 
-    def writeSequence(self, data: Sequence[bytes]) -> None:
+    def writeSequence(self, data: Iterable[bytes]) -> None:
         """Take bytes for the other end."""
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close once everything has been taken."""
-        self._closing = True
+        """Close once everything has been taken and no paused producer is left."""
+        if self.lost is not None or self._closing:
+            return
         self.reading = False
+        if self._writesEnded:
+            self._lose(Failure(ConnectionDone()))
+        else:
+            self._closing = self._writing = True
 
     def loseWriteConnection(self) -> None:
         """Close this direction once everything has been taken."""
-        self._endingWrites = True
+        self._endingWrites = self._writing = True
 
     def abortConnection(self) -> None:
-        """End abruptly."""
-        if self.lost is None and self._abort is None:
-            self._abort = Failure(ConnectionAborted())
+        """End abruptly, in the next step."""
+        self._aborting = True
+        self.reading = False
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Take a producer."""
@@ -113,16 +122,16 @@ class MemoryTransport:
     def unregisterProducer(self) -> None:
         """Let the producer go."""
         self._producer = None
-        self._streaming = False
-        self._producerPaused = False
+        if self._closing:
+            self._writing = True
 
     def pauseProducing(self) -> None:
         """Take no bytes."""
         self.reading = False
 
     def resumeProducing(self) -> None:
-        """Take bytes again."""
-        self.reading = not self._closing
+        """Take bytes again; after their end, be told of it again."""
+        self.reading = self.lost is None and not self._closing and not self._aborting
 
     def stopProducing(self) -> None:
         """Close, as Twisted's transports do."""
@@ -156,7 +165,8 @@ class MemoryTransport:
 
     def reset(self) -> None:
         """Let the connection end at this end as a reset from the other does."""
-        self._lose(Failure(ConnectionLost()))
+        if self.lost is None:
+            self._lose(Failure(ConnectionLost()))
 
     def step(self, size: int) -> bool:
         """
@@ -167,15 +177,32 @@ class MemoryTransport:
         """
         if self.lost is not None:
             return False
-        if self._abort is not None:
-            self._lose(self._abort)
-            self.other.reset()
+        if self._aborting:
+            self._lose(Failure(ConnectionAborted()))
+            self.other.wasReset = True
             return True
-        return self._moveBytes(size) or self._askProducer() or self._endWrites() or self._close()
+        if self.wasReset and (self.reading or self._writing):
+            self.reset()
+            return True
+        return self._endReads() or (self._writing and self._moveBytes(size))
+
+    def _endReads(self) -> bool:
+        ended = self.other._writesEnded or self.other.lost is not None
+        if not ended or not self.reading or self.other.outgoing:
+            return False
+        self.reading = False
+        halfCloseable = IHalfCloseableProtocol(self.protocol, None)
+        if halfCloseable is not None:
+            halfCloseable.readConnectionLost()
+        else:
+            self._lose(Failure(ConnectionDone()))
+        return True
 
     def _moveBytes(self, size: int) -> bool:
         if not self.outgoing:
-            return False
+            self._writing = False
+            self._drained()
+            return True
         if self.other.lost is not None:
             self.reset()
             return True
@@ -186,42 +213,22 @@ class MemoryTransport:
         self.other.protocol.dataReceived(piece)
         return True
 
-    def _askProducer(self) -> bool:
-        wanted = self._producer is not None and (not self._streaming or self._producerPaused)
-        if self.outgoing or not wanted:
-            return False
-        self._producerPaused = False
-        self._producer.resumeProducing()
-        return True
-
-    def _endWrites(self) -> bool:
-        if self.outgoing or not self._endingWrites or self._writesEnded or self._closing:
-            return False
-        self._writesEnded = True
-        halfCloseable = IHalfCloseableProtocol(self.protocol, None)
-        if halfCloseable is not None:
-            halfCloseable.writeConnectionLost()
-        return True
-
-    def _close(self) -> bool:
-        if not self.outgoing and self._closing:
+    def _drained(self) -> None:
+        """Do what waits for all bytes to have left: the producer first, as in Twisted."""
+        if self._producer is not None and (not self._streaming or self._producerPaused):
+            self._producerPaused = False
+            self._producer.resumeProducing()
+        elif self._closing:
             self._lose(Failure(ConnectionDone()))
-            return True
-        ended = self.other._writesEnded or self.other.lost is not None
-        if not ended or self._endSeen or not self.reading or self.other.outgoing:
-            return False
-        self._endSeen = True
-        halfCloseable = IHalfCloseableProtocol(self.protocol, None)
-        if halfCloseable is not None:
-            halfCloseable.readConnectionLost()
-        else:
-            self._lose(Failure(ConnectionDone()))
-        return True
+        elif self._endingWrites:
+            self._writesEnded = True
+            halfCloseable = IHalfCloseableProtocol(self.protocol, None)
+            if halfCloseable is not None:
+                halfCloseable.writeConnectionLost()
 
     def _lose(self, reason: Failure) -> None:
-        if self.lost is not None:
-            return
         self.lost = reason
+        self.reading = False
         self.outgoing.clear()
         if self._producer is not None:
             self._producer.stopProducing()

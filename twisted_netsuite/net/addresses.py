@@ -22,6 +22,7 @@ from OpenSSL.SSL import Error as SSLError
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import (
     HostnameEndpoint,
+    StandardIOEndpoint,
     UNIXClientEndpoint,
     clientFromString,
     serverFromString,
@@ -43,6 +44,12 @@ from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.datagrams import MAX_DATAGRAM, FairPort
 
 _UDP_FORM = "udp:PORT[:interface=ADDR]"
+
+#: The interfaces that stand for all IPv4 addresses.
+_ANY_IPV4 = frozenset({"", "0.0.0.0"})
+
+#: What a parser of endpoint strings raises for one that it cannot use.
+_UNUSABLE = (ValueError, TypeError, LookupError, OSError, SSLError)
 
 #: The kernel's sun_path has 108 bytes, the last of which ends the string.
 MAX_UNIX_PATH = 107
@@ -85,6 +92,22 @@ class Bind:
             return f"unix:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host or "*"
         return f"{self.kind} {host}:{self.port}"
+
+    def overlaps(self, other: Bind) -> bool:
+        """
+        Tell whether the two cannot be listened on at once.
+
+        @param other: another socket.
+        @return: whether they are the same, or one stands for all addresses of the machine.
+        """
+        if (self.kind, self.port) != (other.kind, other.port):
+            return False
+        hosts = {self.host, other.host}
+        if self.kind == "unix" or not self.port:
+            return self.kind == "unix" and len(hosts) == 1
+        # An IPv6 socket for all addresses takes IPv4 as well.
+        both = any(":" in host for host in hosts)
+        return len(hosts) == 1 or "::" in hosts or (not both and not hosts.isdisjoint(_ANY_IPV4))
 
     @property
     def local(self) -> bool:
@@ -188,14 +211,24 @@ def parseListen(
         )
     try:
         endpoint = serverFromString(reactor, description)
-    except (ValueError, TypeError, KeyError, OSError, SSLError) as error:
+    except _UNUSABLE as error:
         raise ConfigurationError(
             f"The listen address {description!r} cannot be understood ({_reason(error)}); "
             "give an endpoint string such as tcp:7007:interface=127.0.0.1 or unix:/run/echo.sock."
         ) from error
+    if isinstance(endpoint, StandardIOEndpoint):
+        raise ConfigurationError(
+            f"{description!r} is one connection and no address to listen on; "
+            "give an endpoint string such as tcp:7007:interface=127.0.0.1."
+        )
     address = StreamAddress(description, endpoint)
     for bind in address.binds():
         _checkPort(description, bind.port)
+        if bind.kind == "unix" and not bind.host:
+            raise ConfigurationError(
+                f"The listen address {description!r} has no path; give one such as "
+                "unix:/run/echo.sock."
+            )
     return address
 
 
@@ -205,7 +238,7 @@ def _parseUDP(description: str) -> DatagramAddress:
     plain = [f for f in fields if "=" not in f]
     port = options.pop("port", None) or (plain.pop(0) if plain else "")
     interface = options.pop("interface", "")
-    if plain or options or not port.isascii() or not port.isdigit():
+    if plain or options or not re.fullmatch("[0-9]{1,9}", port):
         raise ConfigurationError(
             f"The listen address {description!r} cannot be understood; give {_UDP_FORM}, with each "
             "colon of an IPv6 address behind a backslash."
@@ -231,9 +264,15 @@ def _checkPort(description: str, port: int) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        reason = error.strerror or "a file in it cannot be used"
+        return f"{reason}: {error.filename}" if error.filename else reason
     if isinstance(error, SSLError):
         return "a certificate or key in it cannot be used"
+    if isinstance(error, LookupError):
+        return "no socket of that name or number was handed over"
+    if isinstance(error, TypeError):
+        # What a parser says of its arguments, without its own name.
+        return re.sub(r"^[\w.]+\(\) ", "", str(error))
     return str(error).replace("\n", " ").rstrip(".") or type(error).__name__
 
 
@@ -322,14 +361,15 @@ def checkBinds(addresses: Iterable[ListenAddress]) -> None:
     @param addresses: all addresses of all services that will start together.
     @raise ConfigurationError: naming the first that could not.
     """
-    seen: set[Bind] = set()
+    seen: list[Bind] = []
     for address in addresses:
         for bind in address.binds():
-            if bind in seen and (bind.port or bind.kind == "unix"):
+            for other in filter(bind.overlaps, seen):
+                twice = "is given twice" if bind == other else f"is taken by {other} already"
                 raise ConfigurationError(
-                    f"{bind} is given twice; give each service an address of its own."
+                    f"{bind} {twice}; give each service an address of its own."
                 )
-            seen.add(bind)
+            seen.append(bind)
             _tryBind(bind)
 
 
@@ -341,6 +381,11 @@ def _tryBind(bind: Bind) -> None:
             _tryIP(bind)
     except OSError as error:
         raise ConfigurationError(bindSentence(str(bind), error)) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{str(bind)!r} is no address that can be listened on ({error}); give another address "
+            "with --listen."
+        ) from error
 
 
 def _tryIP(bind: Bind) -> None:
@@ -437,7 +482,7 @@ def parseConnect(reactor: object, address: str) -> IStreamClientEndpoint:
         return HostnameEndpoint(reactor, *hostPort)
     try:
         return cast(IStreamClientEndpoint, clientFromString(reactor, address))
-    except (ValueError, TypeError, KeyError, OSError, SSLError) as error:
+    except _UNUSABLE as error:
         raise ConfigurationError(
             f"The address {address!r} cannot be understood ({_reason(error)}); give HOST:PORT, "
             "unix:PATH or a Twisted client endpoint string such as tls:HOST:PORT."

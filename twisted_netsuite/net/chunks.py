@@ -30,6 +30,7 @@ class ChunkProtocol(ServedProtocol):
     _heldBytes = 0
     _holding = False
     _releasing = False
+    _closed = False
 
     def connectionMade(self) -> None:
         """Begin with nothing held."""
@@ -47,6 +48,8 @@ class ChunkProtocol(ServedProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Serve the chunk, or hold it until its turn comes."""
         self.idle.touch()
+        if self._closed:
+            return
         if not self._holding and not self._held:
             self.chunkReceived(data)
             return
@@ -65,16 +68,26 @@ class ChunkProtocol(ServedProtocol):
         if self._releasing:
             return
         self._releasing = True
-        while self._held and not self._holding:
-            chunk = self._held.popleft()
-            self._heldBytes -= len(chunk)
-            if self._heldBytes <= MAX_HELD < self._heldBytes + len(chunk):
-                self.transport.resumeProducing()
-            self.chunkReceived(chunk)
-        self._releasing = False
+        try:
+            while self._held and not self._holding:
+                chunk = self._held.popleft()
+                self._heldBytes -= len(chunk)
+                if self._heldBytes <= MAX_HELD < self._heldBytes + len(chunk):
+                    self.transport.resumeProducing()
+                self.chunkReceived(chunk)
+        finally:
+            self._releasing = False
+
+    def close(self) -> None:
+        """Flush and close; no further chunk is served."""
+        self._forget()
+        super().close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget what is held."""
-        self._held.clear()
-        self._holding = True
+        self._forget()
         super().connectionLost(reason)
+
+    def _forget(self) -> None:
+        self._closed = True
+        self._held.clear()

@@ -8,8 +8,13 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionDone, MessageLengthError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionDone,
+    MessageLengthError,
+)
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IReactorTime,
@@ -152,16 +157,15 @@ class Conversation(Protocol):
             return
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
-        call = self._clock.callLater(timeout, waiting.cancel)
+        late = TimedOut(
+            f"{self._name} did not answer within {timeout:g} s; "
+            "see whether the service speaks this dialect, or give a longer --timeout."
+        )
+        call = self._clock.callLater(timeout, waiting.errback, late)
         try:
             await waiting
-        except Exception as error:
-            self._waiting = None
-            raise TimedOut(
-                f"{self._name} did not answer within {timeout:g} s; "
-                "see whether the service speaks this dialect, or give a longer --timeout."
-            ) from error
         finally:
+            self._waiting = None
             if call.active():
                 call.cancel()
 
@@ -180,6 +184,9 @@ async def converse(endpoint: IStreamClientEndpoint, clock: IReactorTime, name: s
     factory.noisy = False
     try:
         return cast(Conversation, await endpoint.connect(factory))
+    except (CancelledError, ConnectingCancelledError) as error:
+        # The caller gave up, which is no failure of the connection.
+        raise CancelledError from error
     except Exception as error:
         raise ConnectionFailed(
             f"Cannot connect to {name}: {connectReason(error)}; see whether the service runs there."

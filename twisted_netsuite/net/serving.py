@@ -12,6 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
 )
@@ -43,6 +44,7 @@ class ServedProtocol(Protocol):
     log: ClassVar[Logger] = Logger()
     idle: IdleTimer
     peer = ""
+    _cutOff: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Take a place among the factory's connections."""
@@ -55,6 +57,8 @@ class ServedProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the factory's connections."""
         self.idle.stop()
+        if self._cutOff is not None and self._cutOff.active():
+            self._cutOff.cancel()
         self.factory.connectionGone(self)
 
     def readConnectionLost(self) -> None:
@@ -76,8 +80,11 @@ class ServedProtocol(Protocol):
     def close(self) -> None:
         """Flush and close; a peer that does not take its bytes in time is cut off."""
         self.idle.stop()
-        self.idle = IdleTimer(self.factory.clock, CLOSE_TIMEOUT, self.transport.abortConnection)
-        self.idle.start()
+        if self._cutOff is None and self in self.factory.connections:
+            # Apart from the idle timer: bytes from a peer, which TLS still delivers, win no time.
+            self._cutOff = self.factory.clock.callLater(
+                CLOSE_TIMEOUT, self.transport.abortConnection
+            )
         self.transport.loseConnection()
 
 
