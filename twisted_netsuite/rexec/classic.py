@@ -81,12 +81,13 @@ class Transcoder:
     def __init__(self, encoding: str) -> None:
         """
         @param encoding: any of Python's text encodings.
-        @raise LookupError: when there is no such encoding.
+        @raise LookupError: when there is no such encoding, or it cannot replace what it lacks.
         """
-        codec = codecs.lookup(encoding)
-        if not codec._is_text_encoding:
-            raise LookupError(f"{encoding} is no text encoding")
-        self._encoding = codec.name
+        try:
+            "?".encode(encoding, "replace")
+        except ValueError as error:
+            raise LookupError(f"{encoding!r} cannot encode every text") from error
+        self._encoding = codecs.lookup(encoding).name
 
     def __call__(self, output: bytes) -> bytes:
         """
@@ -110,6 +111,7 @@ class ClassicExec(ChunkProtocol):
     factory: ClassicExecFactory
     _command: CollectedCommand | None = None
     _rest = b""
+    _left = False
 
     def connectionMade(self) -> None:
         """Wait for a command."""
@@ -145,7 +147,8 @@ class ClassicExec(ChunkProtocol):
             status=result.status,
             line=line,
         )
-        if self not in self.factory.connections:
+        if self._left:
+            # Nobody is there for the answer, nor for the commands that are held behind this one.
             return
         payload = self.factory.transcode(result.output)
         if self.factory.dialect == "length":
@@ -167,8 +170,7 @@ class ClassicExec(ChunkProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End the command."""
         super().connectionLost(reason)
-        if self._command is not None:
-            self._command.end()
+        self._leave()
 
     def readConnectionLost(self) -> None:
         """
@@ -177,9 +179,13 @@ class ClassicExec(ChunkProtocol):
         These clients never close one side only, so there is nobody left to answer while a command
         runs; an answer that was sent before is still flushed.
         """
+        self._leave()
+        self.close()
+
+    def _leave(self) -> None:
+        self._left = True
         if self._command is not None:
             self._command.end()
-        self.close()
 
 
 class ClassicExecFactory(ServedFactory):
@@ -221,7 +227,7 @@ class ClassicExecFactory(ServedFactory):
         self._allowShell = allowShell
         self._commandLimits = commandLimits
         self._running: set[CollectedCommand] = set()
-        self._allEnded: Deferred[None] | None = None
+        self._awaiting: list[Deferred[None]] = []
 
     def start(self, line: bytes) -> CollectedCommand | Result:
         """
@@ -257,14 +263,16 @@ class ClassicExecFactory(ServedFactory):
     def _commandsEnded(self) -> Deferred[None]:
         if not self._running:
             return succeed(None)
-        self._allEnded = Deferred()
-        return self._allEnded
+        ended: Deferred[None] = Deferred()
+        self._awaiting.append(ended)
+        return ended
 
     def _forget(self, command: CollectedCommand, result: Result) -> Result:
         self._running.discard(command)
-        if self._allEnded is not None and not self._running:
-            self._allEnded.callback(None)
-            self._allEnded = None
+        if not self._running:
+            awaiting, self._awaiting = self._awaiting, []
+            for ended in awaiting:
+                ended.callback(None)
         return result
 
 

@@ -73,10 +73,7 @@ class ClassicSession:
         self._conversation.write(command.encode("utf-8", "surrogateescape"))
         match self._dialect:
             case "raw":
-                output = await self._conversation.readUntilQuiet(
-                    self._timeout, RAW_QUIET, 0, MAX_ANSWER
-                )
-                return Answer(output, None)
+                return Answer(await self._rawAnswer(), None)
             case "length":
                 return Answer(await self._lengthAnswer(), None)
             case "header":
@@ -85,6 +82,17 @@ class ClassicSession:
     def close(self) -> None:
         """Close the connection."""
         self._conversation.close()
+
+    async def _rawAnswer(self) -> bytes:
+        # One byte more than is accepted tells a large answer from one that is cut.
+        output = await self._conversation.readUntilQuiet(
+            self._timeout, RAW_QUIET, 0, MAX_ANSWER + 1
+        )
+        if len(output) > MAX_ANSWER:
+            raise LimitExceeded(
+                f"The server sent {len(output)} bytes and more; at most {MAX_ANSWER} are accepted."
+            )
+        return output
 
     async def _lengthAnswer(self) -> bytes:
         digits = await self._conversation.readUntilQuiet(self._timeout, LENGTH_QUIET, 0, MAX_DIGITS)

@@ -86,8 +86,8 @@ class CollectedCommand:
         """
         self.result: Deferred[Result] = Deferred()
         self._limits = limits
-        self._out: list[bytes] = []
-        self._err: list[bytes] = []
+        self._out = bytearray()
+        self._err = bytearray()
         self._left = limits.output
         self._cause: NetsuiteError | None = None
         self._command: RunningCommand = spawner(argv, env, self)
@@ -109,7 +109,7 @@ class CollectedCommand:
         """Put the result together."""
         if self._timer.active():
             self._timer.cancel()
-        output = b"".join(self._out + self._err)
+        output = bytes(self._out + self._err)
         if self._cause is not None:
             sentence = f"\nnetsuite: {self._cause} was reached, and the command was ended.\n"
             late = isinstance(self._cause, TimedOut)
@@ -121,9 +121,9 @@ class CollectedCommand:
             result = Result(output, Outcome.SIGNALLED, 128 + ending.number)
         self.result.callback(result)
 
-    def _keep(self, pieces: list[bytes], data: bytes) -> None:
+    def _keep(self, stream: bytearray, data: bytes) -> None:
         kept = data[: self._left]
-        pieces.append(kept)
+        stream += kept
         self._left -= len(kept)
         if len(kept) < len(data):
             self._stop(LimitExceeded(f"the output limit of {self._limits.output} bytes"))

@@ -271,7 +271,8 @@ class _PipeReader:
         self._ended(self)
 
     def drop(self) -> None:
-        """Read no more."""
+        """Take what is there, as a busy reactor may not have read it yet, and read no more."""
+        self.doRead()
         self._reactor.removeReader(self)
 
 

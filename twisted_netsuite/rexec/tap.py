@@ -11,7 +11,7 @@ import msgspec
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.addresses import parseListen, requireLocal
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.config import Count, Kind, Listen, Seconds, StreamConfig
+from twisted_netsuite.ops.config import Count, Kind, Listen, StreamConfig
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import optionsFor
 from twisted_netsuite.rexec.classic import ClassicExecFactory
@@ -38,7 +38,7 @@ class ExecConfig(StreamConfig, frozen=True, kw_only=True):
         Count, msgspec.Meta(description="Bytes of output at which a command is ended.")
     ] = CommandLimits.output
     timeLimit: Annotated[
-        Seconds, msgspec.Meta(gt=0, description="Seconds after which a command is ended.")
+        float, msgspec.Meta(gt=0, description="Seconds after which a command is ended.")
     ] = CommandLimits.seconds
     encoding: Annotated[
         str, msgspec.Meta(description="The encoding of the answers, such as gbk.")

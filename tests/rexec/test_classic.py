@@ -1,0 +1,663 @@
+"""The classic exec dialects, seen by clients written as the tutorials write them."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from hashlib import sha256
+from typing import Any
+from unittest import mock
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.rexec.blocking import BlockingSocket, WouldBlock
+from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.rexec.classic import (
+    ClassicExecFactory,
+    Dialect,
+    Transcoder,
+    commandEnvironment,
+    programName,
+)
+from twisted_netsuite.rexec.collect import CommandLimits
+from twisted_netsuite.testing import FakeCommand, FakeSpawner
+from twisted_netsuite.wire.header import AnswerParser
+
+DIALECTS: tuple[Dialect, ...] = ("raw", "length", "header")
+READY = b"recv_ready"
+REFUSAL = (
+    b"netsuite: this service runs no shell commands; its operator can allow them with "
+    b"--allow-shell.\n"
+)
+
+
+def lengthAnswer(sock: BlockingSocket, acknowledgement: bytes = READY) -> bytes:
+    """Read as the tutorial's I{length} client does: a number, an acknowledgement, the rest."""
+    size = int(sock.recv(1024).decode())
+    sock.send(acknowledgement)
+    return sock.recvExactly(size)
+
+
+def headerAnswer(sock: BlockingSocket) -> tuple[dict[str, Any], bytes]:
+    """Read as the tutorial's I{header} client does: a struct, a JSON object, the rest."""
+    (size,) = struct.unpack("i", sock.recvExactly(4))
+    header = json.loads(sock.recvExactly(size).decode("utf-8"))
+    assert isinstance(header, dict)
+    return header, sock.recvExactly(header["total_size"])
+
+
+def answer(dialect: Dialect, sock: BlockingSocket) -> bytes:
+    """Read one answer in any dialect."""
+    match dialect:
+        case "raw":
+            return sock.recv(1024 * 1024)
+        case "length":
+            return lengthAnswer(sock)
+        case "header":
+            return headerAnswer(sock)[1]
+
+
+class ServedCase(SynchronousTestCase):
+    """Serves one dialect to one client, with commands that run only in the test."""
+
+    def setUp(self) -> None:
+        self.serve("raw")
+
+    def serve(self, dialect: Dialect, **options: Any) -> None:
+        self.clock = Clock()
+        self.spawner = FakeSpawner()
+        self.factory = ClassicExecFactory(
+            self.clock, dialect, self.spawner, **{"allowShell": True, **options}
+        )
+        self.sock = BlockingSocket(self.factory)
+
+    def run_(self, line: bytes, out: bytes = b"", err: bytes = b"", code: int = 0) -> None:
+        """Send a command, which writes this and ends."""
+        self.sock.send(line)
+        command = self.command
+        if out:
+            command.out(out)
+        if err:
+            command.err(err)
+        command.exit(code)
+
+    @property
+    def command(self) -> FakeCommand:
+        """The command that was started last."""
+        return self.spawner.commands[-1]
+
+    def assertBlocks(self) -> None:
+        """There is nothing to read, and the connection is open."""
+        self.assertRaises(WouldBlock, self.sock.recv, 1)
+
+    def lines(self) -> list[bytes]:
+        """The command lines that were run, in order."""
+        return [command.argv[-1] for command in self.spawner.commands]
+
+
+class DialectTests(ServedCase):
+    def test_shell(self) -> None:
+        """A chunk is one line for the shell, byte for byte."""
+        for line in (b"ls -l; pwd", b"-rf", b"a\nb\r\n", b"\xff\xfe", "echo 你好".encode()):
+            self.serve("raw")
+            self.sock.send(line)
+            self.assertEqual(self.command.argv, [b"/bin/sh", b"-c", line])
+
+    def test_raw(self) -> None:
+        """raw sends stdout, then stderr, and nothing else."""
+        self.run_(b"ls", out=b"out\n", err=b"err\n")
+        self.assertEqual(self.sock.recv(1024), b"out\nerr\n")
+        self.assertBlocks()
+
+    def test_rawWithoutOutput(self) -> None:
+        """raw answers a command that prints nothing with one newline."""
+        self.run_(b"true")
+        self.assertEqual(self.sock.recv(1024), b"\n")
+        self.assertBlocks()
+
+    def test_length(self) -> None:
+        """length sends a decimal number, waits for a chunk, and sends just as many bytes."""
+        self.serve("length")
+        self.run_(b"ls", out=b"out\n", err=b"err\n")
+        self.assertEqual(self.sock.recv(1024), b"8")
+        self.assertBlocks()
+        self.sock.send(READY)
+        self.assertEqual(self.sock.recv(1024), b"out\nerr\n")
+        self.assertBlocks()
+
+    def test_lengthWithoutOutput(self) -> None:
+        """length answers a command that prints nothing with C{Have no message}."""
+        self.serve("length")
+        self.run_(b"true")
+        self.assertEqual(self.sock.recv(1024), b"15")
+        self.sock.send(READY)
+        self.assertEqual(self.sock.recv(1024), b"Have no message")
+
+    def test_anyAcknowledgement(self) -> None:
+        """Any chunk acknowledges a length, also one that reads like a command."""
+        for word in (READY, "准备好接收".encode(), b"rm -rf /", b"\0", b"8", b"x" * 60_000):
+            self.serve("length")
+            self.run_(b"ls", out=b"listing")
+            self.assertEqual(lengthAnswer(self.sock, word), b"listing")
+            self.assertEqual(self.lines(), [b"ls"], word[:20])
+
+    def test_nextCommandAfterTheRest(self) -> None:
+        """The chunk after an acknowledged answer is a command again."""
+        self.serve("length")
+        for line in (b"one", b"two", b"three"):
+            self.run_(line, out=line)
+            self.assertEqual(lengthAnswer(self.sock), line)
+        self.assertEqual(self.lines(), [b"one", b"two", b"three"])
+
+    def test_header(self) -> None:
+        """header sends 4 bytes, JSON with the true name, size and digest, then the payload."""
+        self.serve("header")
+        self.run_(b"/usr/bin/ls -l", out=b"out\n", err="错误\n".encode(), code=2)
+        header, payload = headerAnswer(self.sock)
+        self.assertEqual(payload, b"out\n" + "错误\n".encode())
+        self.assertEqual(
+            header,
+            {
+                "filename": "ls",
+                "total_size": 11,
+                "hash": sha256(payload).hexdigest(),
+                "hash_algorithm": "sha256",
+                "exit_status": 2,
+                "outcome": "exited",
+            },
+        )
+        self.assertBlocks()
+
+    def test_headerLittleEndian(self) -> None:
+        """The four bytes are a little-endian signed integer."""
+        self.serve("header")
+        self.run_(b"true")
+        raw = self.sock.recvExactly(4)
+        self.assertEqual(len(self.sock.pending), int.from_bytes(raw, "little", signed=True))
+
+    def test_headerWithoutOutput(self) -> None:
+        """header answers a command that prints nothing with a payload of no bytes."""
+        self.serve("header")
+        self.run_(b"true")
+        header, payload = headerAnswer(self.sock)
+        self.assertEqual(payload, b"")
+        self.assertEqual(header["hash"], sha256(b"").hexdigest())
+        self.assertBlocks()
+
+    def test_headerSignal(self) -> None:
+        """The header tells death by a signal as a shell does."""
+        self.serve("header")
+        self.sock.send(b"sleep 9")
+        self.command.die(9)
+        header, _ = headerAnswer(self.sock)
+        self.assertEqual((header["exit_status"], header["outcome"]), (137, "signalled"))
+
+    def test_largeOutput(self) -> None:
+        """Output of many reads arrives whole, and the next answer is not mixed with it."""
+        for dialect in DIALECTS:
+            self.serve(dialect)
+            self.run_(b"big", out=bytes(range(256)) * 4000)
+            self.assertEqual(answer(dialect, self.sock), bytes(range(256)) * 4000, dialect)
+            self.run_(b"small", out=b"next")
+            self.assertEqual(answer(dialect, self.sock), b"next", dialect)
+
+    def test_nothingBeforeTheEnd(self) -> None:
+        """While a command runs nothing of its output is sent, in any dialect."""
+        for dialect in DIALECTS:
+            self.serve(dialect)
+            self.sock.send(b"make")
+            self.command.out(b"half")
+            self.assertBlocks()
+
+
+class RefusalTests(ServedCase):
+    def test_noShell(self) -> None:
+        """Without an allowed shell no command starts; each is refused in the dialect's own form."""
+        for dialect in DIALECTS:
+            self.serve(dialect, allowShell=False)
+            for _ in range(2):
+                self.sock.send(b"ls")
+                self.assertEqual(answer(dialect, self.sock), REFUSAL, dialect)
+                self.assertEqual(self.sock.pending, b"")
+            self.assertEqual(self.spawner.commands, [])
+
+    def test_noShellByDefault(self) -> None:
+        """A factory that was told nothing about a shell allows none."""
+        factory = ClassicExecFactory(self.clock, "raw", self.spawner)
+        sock = BlockingSocket(factory)
+        sock.send(b"ls")
+        self.assertEqual(sock.recv(1024), REFUSAL)
+
+    def test_refusalHeader(self) -> None:
+        """The header of a refusal says so, with the status for what may not be run."""
+        self.serve("header", allowShell=False)
+        self.sock.send(b"ls -l")
+        header, _ = headerAnswer(self.sock)
+        self.assertEqual((header["exit_status"], header["outcome"]), (126, "denied"))
+        self.assertEqual(header["filename"], "ls")
+
+    def test_manyRefusals(self) -> None:
+        """Ten thousand chunks that wait their turn are refused one by one without recursion."""
+        self.serve("length", allowShell=False)
+        protocol: Any = self.sock.pair.server.protocol
+        protocol.hold()
+        for _ in range(10_000):
+            protocol.dataReceived(b"ls")
+        protocol.release()
+        answers = (b"%d" % len(REFUSAL) + REFUSAL) * 5000
+        self.assertEqual(self.sock.pending, answers)
+
+    def test_nul(self) -> None:
+        """A command that holds a NUL byte is refused, and the next one runs."""
+        for dialect in DIALECTS:
+            self.serve(dialect)
+            self.sock.send(b"ls\0-l")
+            self.assertEqual(
+                answer(dialect, self.sock), b"netsuite: a command cannot hold a NUL byte.\n"
+            )
+            self.assertEqual(self.spawner.commands, [])
+            self.run_(b"ls", out=b"x")
+            self.assertEqual(answer(dialect, self.sock), b"x")
+
+    def test_notStarted(self) -> None:
+        """A command that cannot be started is answered with the system's reason."""
+        for dialect in DIALECTS:
+            self.serve(dialect)
+            self.spawner.failure = OSError(24, os.strerror(24))
+            self.sock.send(b"ls")
+            self.assertEqual(
+                answer(dialect, self.sock),
+                b"netsuite: the command was not started: Too many open files.\n",
+            )
+            self.spawner.failure = None
+            self.run_(b"ls", out=b"x")
+            self.assertEqual(answer(dialect, self.sock), b"x")
+
+    def test_notStartedHeader(self) -> None:
+        """The header of a command that could not be started names a limit, and our status."""
+        self.serve("header")
+        self.spawner.failure = OSError(24, os.strerror(24))
+        self.sock.send(b"ls")
+        header, _ = headerAnswer(self.sock)
+        self.assertEqual((header["exit_status"], header["outcome"]), (125, "limit"))
+
+
+class LimitTests(ServedCase):
+    def test_output(self) -> None:
+        """A command that writes too much is asked to end; its answer says so."""
+        self.serve("header", commandLimits=CommandLimits(output=4))
+        self.sock.send(b"yes")
+        self.command.out(b"12345")
+        self.assertTrue(self.command.asked)
+        self.assertBlocks()
+        self.command.die(15)
+        header, payload = headerAnswer(self.sock)
+        self.assertEqual((header["exit_status"], header["outcome"]), (125, "limit"))
+        self.assertTrue(payload.startswith(b"1234\nnetsuite: the output limit of 4 bytes"))
+
+    def test_time(self) -> None:
+        """A command that runs too long is asked to end; its answer says so."""
+        self.serve("header", commandLimits=CommandLimits(seconds=2))
+        self.sock.send(b"sleep 9")
+        self.clock.advance(2)
+        self.assertTrue(self.command.asked)
+        self.command.die(15)
+        header, payload = headerAnswer(self.sock)
+        self.assertEqual((header["exit_status"], header["outcome"]), (124, "timed-out"))
+        self.assertIn(b"the time limit of 2 s", payload)
+
+    def test_connections(self) -> None:
+        """One connection more than allowed is turned away, and finds room once another goes."""
+        self.serve("raw", limits=ConnectionLimits(maxConnections=2))
+        second = BlockingSocket(self.factory)
+        self.assertIsNone(self.factory.buildProtocol(None))
+        self.assertEqual(self.factory.refused, 1)
+        second.reset()
+        self.assertIsNotNone(self.factory.buildProtocol(None))
+
+    def test_idle(self) -> None:
+        """A client that is silent for too long is cut off, and not before."""
+        self.serve("raw", limits=ConnectionLimits(idleTimeout=60))
+        self.clock.advance(59)
+        self.assertIsNone(self.sock.lost)
+        self.clock.advance(1)
+        self.assertIsNotNone(self.sock.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_idleWhileRunning(self) -> None:
+        """The idle timeout does not count while a command runs, and counts anew after it."""
+        self.serve("raw", limits=ConnectionLimits(idleTimeout=60))
+        self.clock.advance(50)
+        self.sock.send(b"sleep 100")
+        self.clock.advance(100)
+        self.assertIsNone(self.sock.lost)
+        self.command.exit()
+        self.assertEqual(self.sock.recv(10), b"\n")
+        self.clock.advance(59)
+        self.assertIsNone(self.sock.lost)
+        self.clock.advance(1)
+        self.assertIsNotNone(self.sock.lost)
+
+    def test_idleWithoutAcknowledgement(self) -> None:
+        """A length that is never acknowledged holds the answer only for the idle timeout."""
+        self.serve("length", limits=ConnectionLimits(idleTimeout=60))
+        self.run_(b"ls", out=b"x")
+        self.clock.advance(60)
+        self.assertIsNotNone(self.sock.lost)
+
+
+class OrderTests(ServedCase):
+    def test_heldChunks(self) -> None:
+        """Chunks that come while a command runs wait their turn, each a command of its own."""
+        dialects: tuple[Dialect, ...] = ("raw", "header")
+        for dialect in dialects:
+            self.serve(dialect)
+            for line in (b"one", b"two", b"three"):
+                self.sock.send(line)
+            for line in (b"one", b"two", b"three"):
+                self.assertEqual(self.lines()[-1], line)
+                self.command.out(line)
+                self.command.exit()
+                self.assertEqual(answer(dialect, self.sock), line, dialect)
+
+    def test_heldAcknowledgement(self) -> None:
+        """In length, what comes while a command runs is the acknowledgement of its answer."""
+        self.serve("length")
+        self.sock.send(b"ls")
+        self.sock.send(READY)
+        self.sock.send(b"pwd")
+        self.command.out(b"listing")
+        self.command.exit()
+        self.assertEqual(self.lines(), [b"ls", b"pwd"])
+        self.assertEqual(self.sock.recv(1024), b"7listing")
+
+    def test_joined(self) -> None:
+        """The answers C{hello} and C{world}, joined in one read, are told apart in header."""
+        self.serve("header")
+        self.sock.send(b"echo hello")
+        self.sock.send(b"echo world")
+        for word in (b"hello", b"world"):
+            self.command.out(word)
+            self.command.exit()
+        stream = self.sock.pending
+        self.assertLess(stream.index(b"hello"), stream.index(b"world"))
+        self.assertEqual(headerAnswer(self.sock)[1], b"hello")
+        self.assertEqual(headerAnswer(self.sock)[1], b"world")
+        self.assertBlocks()
+
+    def test_byteByByte(self) -> None:
+        """An answer that arrives a byte at a time is read whole in every dialect."""
+        for dialect in DIALECTS:
+            self.serve(dialect)
+            self.sock = BlockingSocket(self.factory, pieces=1)
+            self.run_(b"ls", out=b"hello world" * 20)
+            self.assertEqual(answer(dialect, self.sock), b"hello world" * 20, dialect)
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40)), max_size=5),
+        st.lists(st.integers(1, 400), min_size=1, max_size=12),
+    )
+    def test_anySplit(self, outputs: list[tuple[bytes, bytes]], sizes: list[int]) -> None:
+        """Whatever commands print, and wherever the stream is cut, header answers come whole."""
+        self.serve("header")
+        for out, err in outputs:
+            self.run_(b"x", out, err)
+        stream = self.sock.pending
+        parser = AnswerParser(1024)
+        answers = []
+        turn = 0
+        while stream:
+            size = sizes[turn % len(sizes)]
+            piece, stream = stream[:size], stream[size:]
+            answers += parser.feed(piece)
+            turn += 1
+        self.assertEqual([payload for _, payload in answers], [o + e for o, e in outputs])
+        self.assertFalse(parser.midAnswer)
+
+    def test_everyCut(self) -> None:
+        """Two joined header answers, cut in two at every place, come out whole."""
+        self.serve("header")
+        self.run_(b"echo hello", b"hello")
+        self.run_(b"echo world", b"world")
+        stream = self.sock.pending
+        for cut in range(len(stream) + 1):
+            parser = AnswerParser(1024)
+            answers = parser.feed(stream[:cut]) + parser.feed(stream[cut:])
+            self.assertEqual([payload for _, payload in answers], [b"hello", b"world"])
+
+    def test_manyClients(self) -> None:
+        """A command of one client does not hold up another's."""
+        other = BlockingSocket(self.factory)
+        self.sock.send(b"slow")
+        slow = self.command
+        other.send(b"fast")
+        self.command.out(b"fast")
+        self.command.exit()
+        self.assertEqual(other.recv(1024), b"fast")
+        slow.out(b"slow")
+        slow.exit()
+        self.assertEqual(self.sock.recv(1024), b"slow")
+
+
+class ClosingTests(ServedCase):
+    def leave(self, how: str) -> None:
+        if how == "half-close":
+            self.sock.endWriting()
+        else:
+            self.sock.reset()
+
+    def test_idle(self) -> None:
+        """A client that leaves while nothing runs is forgotten."""
+        for how in ("half-close", "reset"):
+            for dialect in DIALECTS:
+                self.serve(dialect)
+                self.leave(how)
+                self.assertIsNotNone(self.sock.lost)
+                self.assertEqual(self.factory.connections, set())
+
+    def test_running(self) -> None:
+        """When a client leaves, its command is asked to end, and its answer goes nowhere."""
+        for how in ("half-close", "reset"):
+            for dialect in DIALECTS:
+                self.serve(dialect)
+                self.sock.send(b"sleep 100")
+                self.assertFalse(self.command.asked)
+                self.leave(how)
+                self.assertTrue(self.command.asked, f"{how} {dialect}")
+                self.assertEqual(self.factory.connections, set())
+                self.command.out(b"too late")
+                self.command.die(15)
+                self.assertEqual(self.sock.pending, b"")
+
+    def test_announced(self) -> None:
+        """A client that leaves without its acknowledgement is forgotten, and gets no more."""
+        for how in ("half-close", "reset"):
+            self.serve("length")
+            self.run_(b"ls", out=b"x")
+            self.assertEqual(self.sock.recv(10), b"1")
+            self.leave(how)
+            self.assertIsNotNone(self.sock.lost)
+            self.assertEqual(self.sock.pending, b"")
+            self.assertEqual(self.factory.connections, set())
+
+    def test_answerIsFlushed(self) -> None:
+        """An answer that was sent before the client closed its side still arrives whole."""
+        self.sock.stall()
+        self.run_(b"big", out=b"x" * 300_000)
+        self.sock.endWriting()
+        self.sock.goOn()
+        self.assertEqual(self.sock.recvExactly(300_000), b"x" * 300_000)
+        self.assertEqual(self.sock.recv(1), b"")
+
+    def test_heldCommandsAreDropped(self) -> None:
+        """After a client has closed its side, no command that it had waiting is started."""
+        self.sock.stall()
+        self.run_(b"big", out=b"x" * 300_000)
+        self.sock.send(b"second")
+        self.sock.send(b"third")
+        self.sock.endWriting()
+        self.assertIsNone(self.sock.lost)
+        self.assertTrue(self.command.asked)
+        self.command.die(15)
+        self.assertEqual(self.lines(), [b"big", b"second"])
+
+    def test_heldCommandsAreDroppedByReset(self) -> None:
+        """After a reset no command that was waiting is started."""
+        self.sock.send(b"first")
+        self.sock.send(b"second")
+        self.sock.reset()
+        self.command.die(15)
+        self.assertEqual(self.lines(), [b"first"])
+
+    def test_deadReader(self) -> None:
+        """A client that closed its side and reads nothing is cut off in time."""
+        self.sock.stall()
+        self.run_(b"big", out=b"x" * 300_000)
+        self.sock.endWriting()
+        self.clock.advance(29)
+        self.assertEqual(len(self.factory.connections), 1)
+        self.clock.advance(1)
+        self.sock.pair.flush()
+        self.assertEqual(self.factory.connections, set())
+
+    def test_noTimersLeft(self) -> None:
+        """A connection that has ended, and its command, leave no timer behind."""
+        self.sock.send(b"sleep")
+        self.sock.endWriting()
+        self.command.die(15)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class AbortTests(ServedCase):
+    def test_nothingThere(self) -> None:
+        """Without connections there is nothing to wait for."""
+        self.sock.reset()
+        self.successResultOf(self.factory.abortConnections())
+
+    def test_waitsForCommands(self) -> None:
+        """The end of a factory comes only when its connections and all its commands have ended."""
+        other = BlockingSocket(self.factory)
+        self.sock.send(b"one")
+        other.send(b"two")
+        ended = self.factory.abortConnections()
+        self.assertNoResult(ended)
+        self.sock.pair.flush()
+        other.pair.flush()
+        self.assertIsInstance(self.sock.pair.server.lost.value, ConnectionAborted)  # type: ignore[union-attr]
+        one, two = self.spawner.commands
+        self.assertTrue(one.asked and two.asked)
+        self.assertNoResult(ended)
+        one.die(15)
+        self.assertNoResult(ended)
+        two.die(9)
+        self.assertIsNone(self.successResultOf(ended))
+
+    def test_commandOfAClientThatLeft(self) -> None:
+        """A command that is still ending, of a client that left before, is waited for too."""
+        self.sock.send(b"one")
+        self.sock.reset()
+        ended = self.factory.abortConnections()
+        self.assertNoResult(ended)
+        self.command.die(15)
+        self.successResultOf(ended)
+
+    def test_twice(self) -> None:
+        """Everybody who asked for the end learns of it."""
+        self.sock.send(b"one")
+        first = self.factory.abortConnections()
+        self.sock.pair.flush()
+        second = self.factory.abortConnections()
+        third = self.factory.abortConnections()
+        for ended in (first, second, third):
+            self.assertNoResult(ended)
+        self.command.die(15)
+        for ended in (first, second, third):
+            self.assertIsNone(self.successResultOf(ended))
+
+
+class EncodingTests(ServedCase):
+    def test_gbk(self) -> None:
+        """With gbk a client that decodes GBK reads the text, and lengths count GBK's bytes."""
+        self.serve("length", encoding="gbk")
+        self.run_(b"ls", out="中文.txt\n".encode())
+        self.assertEqual(self.sock.recv(1024), b"9")
+        self.sock.send(READY)
+        self.assertEqual(self.sock.recv(1024).decode("gbk"), "中文.txt\n")
+
+    def test_gbkHeader(self) -> None:
+        """Size and digest in the header are those of the bytes that are sent."""
+        self.serve("header", encoding="gbk")
+        self.run_(b"ls", out="中文\n".encode())
+        header, payload = headerAnswer(self.sock)
+        self.assertEqual(payload, "中文\n".encode("gbk"))
+        self.assertEqual(header["hash"], sha256(payload).hexdigest())
+
+    def test_whatGBKLacks(self) -> None:
+        """A character that the encoding lacks becomes a question mark."""
+        self.assertEqual(Transcoder("gbk")("a😀b".encode()), b"a?b")
+
+    def test_notUTF8(self) -> None:
+        """Bytes that are no UTF-8 do not stop an answer in another encoding."""
+        self.assertEqual(Transcoder("latin-1")(b"a\xffb"), b"a?b")
+
+    def test_utf8IsNotTouched(self) -> None:
+        """Without another encoding output passes byte for byte, also when it is no text."""
+        for name in ("utf-8", "UTF8", "utf_8"):
+            self.assertEqual(Transcoder(name)(b"\xff\x00\xfe"), b"\xff\x00\xfe")
+
+    def test_input(self) -> None:
+        """Command lines are not transcoded."""
+        self.serve("raw", encoding="gbk")
+        self.sock.send("echo 你好".encode())
+        self.assertEqual(self.lines(), ["echo 你好".encode()])
+
+    def test_unknown(self) -> None:
+        """A name that is no encoding for text, or one that cannot replace, is no encoding."""
+        for name in ("klingon", "", "hex", "rot13", "idna", "undefined", "a\0b", "é"):
+            self.assertRaises(LookupError, Transcoder, name)
+
+
+class EnvironmentTests(ServedCase):
+    def test_allowed(self) -> None:
+        """Only names that are known to be harmless pass; those that steer a loader do not."""
+        harmless = {"HOME": "/h", "PATH": "/bin", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"}
+        harmless |= {"USER": "u", "LOGNAME": "u", "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
+        others = {"LD_PRELOAD": "x", "BASH_ENV": "x", "ENV": "x", "IFS": "x", "PYTHONPATH": "x"}
+        others |= {"AWS_SECRET_ACCESS_KEY": "x", "LCX": "x", "path": "x", "LD_LIBRARY_PATH": "x"}
+        self.assertEqual(commandEnvironment({**harmless, **others}), harmless)
+
+    def test_served(self) -> None:
+        """A command gets no variable of the server that could change what a shell runs."""
+        harmful = {"LD_PRELOAD": "", "BASH_ENV": "/nowhere", "SECRET_TOKEN": "x"}
+        with mock.patch.dict(os.environ, harmful):
+            self.sock.send(b"env")
+        self.assertEqual(harmful.keys() & self.command.env.keys(), set())
+        self.assertIn("PATH", self.command.env)
+
+
+class ProgramNameTests(SynchronousTestCase):
+    def test_names(self) -> None:
+        """The program's name is the last part of the first word, as far as there is one."""
+        for line, name in (
+            (b"ls", "ls"),
+            (b"/bin/ls -l", "ls"),
+            (b"'my prog' x", "my prog"),
+            (b"", ""),
+            (b"   ", ""),
+            (b"echo 'open", "echo"),
+            (b"/", ""),
+            (b"\xff\xfe x", "\ufffd\ufffd"),
+        ):
+            self.assertEqual(programName(line), name)
+
+    @settings(deadline=None, max_examples=200)
+    @given(st.binary(max_size=60))
+    def test_anything(self, line: bytes) -> None:
+        """No line of bytes, however wrong, is without an answer."""
+        self.assertNotIn("/", programName(line))
