@@ -128,7 +128,7 @@ class ClassicGet(ChunkProtocol):
 
 
 def _isRequest(chunk: bytes) -> bool:
-    return chunk[:4] == _REQUEST + b" " or chunk.strip() == _REQUEST
+    return chunk[:4] == _REQUEST + b" " or chunk.rstrip() == _REQUEST
 
 
 def _name(chunk: bytes) -> bytes:

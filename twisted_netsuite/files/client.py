@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from twisted_netsuite.errors import Denied, NetsuiteError, ProtocolError, classForCode
+from twisted_netsuite.errors import (
+    ConnectionFailed,
+    Denied,
+    NetsuiteError,
+    ProtocolError,
+    TimedOut,
+    classForCode,
+)
 from twisted_netsuite.net.conversation import Conversation, converse
 
 #: Seconds in which the digits of a size, or the words of an error, must come when they were split;
@@ -58,11 +65,25 @@ class ClassicFiles:
             )
         size = left = int(reply)
         self._conversation.write(b"recv_ready")
+        if not size:
+            await self._acknowledged()
         while left:
             piece = await self._conversation.readChunk(self._timeout, left)
             left -= len(piece)
             write(piece)
         return size
+
+    async def _acknowledged(self) -> None:
+        """
+        Let the server read an acknowledgement that it does not answer.
+
+        What is sent right behind it, such as the next request, would be taken for a part of it.
+        """
+        try:
+            unasked = await self._conversation.readChunk(SIZE_QUIET)
+        except (TimedOut, ConnectionFailed):
+            return
+        raise ProtocolError(f"The server sent {unasked[:40]!r} behind a file of no bytes.")
 
     def close(self) -> None:
         """Close the connection."""

@@ -61,9 +61,10 @@ class Root:
         self.path = path
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigurationError(
-                f"The root {path!r} cannot be opened: {(error.strerror or '').lower()}; "
+                f"The root {path!r} cannot be opened: {(reason or '').lower()}; "
                 "give a directory that exists and can be read."
             ) from error
 

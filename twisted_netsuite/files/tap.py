@@ -23,7 +23,11 @@ class FilesConfig(StreamConfig, frozen=True, kw_only=True):
     """What the file service can be told."""
 
     root: Annotated[
-        str, msgspec.Meta(description="The directory of which the files are served, read-only.")
+        str,
+        # An empty path would be the working directory, which nobody has asked for.
+        msgspec.Meta(
+            min_length=1, description="The directory of which the files are served, read-only."
+        ),
     ]
     listen: Listen = ("tcp:7021:interface=127.0.0.1",)
     dialect: Annotated[Literal["get"], msgspec.Meta(description="What is spoken on the wire.")] = (
@@ -61,7 +65,9 @@ def _sample(root: str) -> str:
     """A file that can be got, so that the line to try it with works as it stands."""
     with os.scandir(root) as entries:
         names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    return shlex.quote(min(names, default="NAME"))
+    # The line is printed: a name that a terminal would obey, or could not show, is no example.
+    shown = (name for name in names if name.isascii() and name.isprintable())
+    return shlex.quote(min(shown, default="NAME"))
 
 
 KIND = Kind("files", FilesConfig, build)

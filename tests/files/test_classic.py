@@ -1,0 +1,393 @@
+"""The classic get dialect, seen by a client written as the tutorials write it."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.files.tree import descriptors, makeTree, write
+from tests.rexec.blocking import BlockingSocket, WouldBlock
+from twisted_netsuite.files.classic import PIECE, ClassicGetFactory
+from twisted_netsuite.files.root import OpenFile, Root
+from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.testing import BUFFER_SIZE
+
+READY = b"recv_ready"
+SMALL = b"a small file\n"
+LARGE = bytes(range(256)) * 2000
+
+
+def get(sock: BlockingSocket, name: bytes, acknowledgement: bytes = READY) -> bytes:
+    """Get a file as the tutorial's client does: a size, an acknowledgement, the bytes."""
+    sock.send(b"get " + name)
+    size = int(sock.recv(1024).decode())
+    sock.send(acknowledgement)
+    return sock.recvExactly(size)
+
+
+class ServedCase(SynchronousTestCase):
+    """Serves a tree to one client."""
+
+    limits = ConnectionLimits(idleTimeout=60)
+
+    def setUp(self) -> None:
+        files = {"small": SMALL, "large": LARGE, "a b/ c  d.txt": SMALL, "empty": b""}
+        self.path = makeTree(os.path.abspath(self.mktemp()), files)
+        self.root = Root(self.path)
+        self.addCleanup(self.root.close)
+        self.before = descriptors()
+        self.connect()
+
+    def connect(self) -> None:
+        self.clock = Clock()
+        self.factory = ClassicGetFactory(self.clock, self.root, self.limits)
+        self.sock = BlockingSocket(self.factory)
+
+    def within(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def refused(self, request: bytes) -> bytes:
+        """Send a request, and give the reason of the refusal."""
+        self.sock.send(request)
+        reply = self.sock.recv(1024)
+        self.assertEqual(reply[:5], b"err: ", reply)
+        return reply[5:]
+
+    def assertBlocks(self) -> None:
+        """There is nothing to read, and the connection is open."""
+        self.assertRaises(WouldBlock, self.sock.recv, 1)
+
+    def assertNothingOpen(self) -> None:
+        """No file is open."""
+        self.assertEqual(descriptors(), self.before)
+
+
+class GetTests(ServedCase):
+    def test_wire(self) -> None:
+        """A request is answered with a size, an acknowledgement with the bytes, and no more."""
+        self.sock.send(b"get small")
+        self.assertEqual(self.sock.recv(1024), b"13")
+        self.assertBlocks()
+        self.sock.send(READY)
+        self.assertEqual(self.sock.recv(1024), SMALL)
+        self.assertBlocks()
+        self.assertNothingOpen()
+
+    def test_oneAfterAnother(self) -> None:
+        """File after file comes over one connection, the largest as the smallest."""
+        for _ in range(3):
+            self.assertEqual(get(self.sock, b"large"), LARGE)
+            self.assertEqual(get(self.sock, b"small"), SMALL)
+            self.assertEqual(get(self.sock, b"/a b/ c  d.txt"), SMALL)
+        self.assertNothingOpen()
+
+    def test_anyAcknowledgement(self) -> None:
+        """Any chunk acknowledges a size, also one that reads like a request."""
+        for word in (READY, "准备好接收".encode(), b"get large", b"get ../x", b"\0", b"x" * 60_000):
+            self.assertEqual(get(self.sock, b"small", word), SMALL)
+            self.assertBlocks()
+
+    def test_empty(self) -> None:
+        """An empty file is announced with 0; its acknowledgement is not answered."""
+        for _ in range(2):
+            self.sock.send(b"get empty")
+            self.assertEqual(self.sock.recv(1024), b"0")
+            self.sock.send(READY)
+            self.assertBlocks()
+        self.assertEqual(get(self.sock, b"small"), SMALL)
+        self.assertNothingOpen()
+
+    def test_lineEnds(self) -> None:
+        """The line end that a person types is no part of the name."""
+        for end in (b"\n", b"\r\n"):
+            self.assertEqual(get(self.sock, b"small" + end), SMALL)
+
+    def test_sizes(self) -> None:
+        """Files around the size of a piece come whole."""
+        for size in (1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE):
+            write(self.within("f"), b"x" * size)
+            self.assertEqual(get(self.sock, b"f"), b"x" * size)
+
+    def test_byteByByte(self) -> None:
+        """Sent a byte at a time, the bytes are the same."""
+        self.sock = BlockingSocket(self.factory, pieces=1)
+        self.assertEqual(get(self.sock, b"small"), SMALL)
+
+    def test_waitingRequests(self) -> None:
+        """What comes while a body is sent waits its turn."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        self.sock.send(b"get small")
+        self.sock.send(READY)
+        self.sock.goOn()
+        self.assertEqual(self.sock.pending, b"512000" + LARGE + b"13" + SMALL)
+
+    def test_manyClients(self) -> None:
+        """A stalled client does not hold up another."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        self.assertEqual(get(BlockingSocket(self.factory), b"large"), LARGE)
+
+    @settings(deadline=None, max_examples=50)
+    @given(st.lists(st.binary(min_size=1, max_size=30), max_size=10))
+    def test_garbage(self, chunks: list[bytes]) -> None:
+        """No sequence of chunks ends the service, or leaves a file open."""
+        before = descriptors()
+        sock = BlockingSocket(self.factory)
+        for chunk in chunks:
+            sock.send(chunk)
+        self.assertIsNone(sock.lost)
+        sock.reset()
+        self.assertEqual(descriptors(), before)
+
+
+class RefusalTests(ServedCase):
+    def test_reasons(self) -> None:
+        """A refusal is C{err: }, a word for programs, and a sentence."""
+        for name, reason in (
+            (b"missing", b"not-found: there is no such file."),
+            (b"../secret", b"invalid-name: a name cannot hold '..'."),
+            (b"small\0", b"invalid-name: a name cannot hold a NUL byte."),
+            (b"a b", b"denied: only regular files are served, and no links."),
+            (b"", b"invalid-name: give the name of a file."),
+            (b"\n", b"invalid-name: give the name of a file."),
+        ):
+            self.connect()
+            self.assertEqual(self.refused(b"get " + name), reason)
+        self.assertNothingOpen()
+
+    def test_noRequest(self) -> None:
+        """A chunk that is no request is answered with what one looks like."""
+        for chunk in (b"ls", b"GET small", b"getsmall", b"\xff\xfe\0", b"put x", b"get\tsmall"):
+            self.connect()
+            self.assertEqual(self.refused(chunk), b"unknown request: send 'get NAME'.")
+
+    def test_noName(self) -> None:
+        """C{get} alone asks for a name."""
+        for chunk in (b"get", b"get\n", b"get\r\n", b"get "):
+            self.connect()
+            self.assertEqual(self.refused(chunk), b"invalid-name: give the name of a file.")
+
+    def test_spaceBefore(self) -> None:
+        """Of C{get} with something before it no piece is taken for a name."""
+        write(self.within("t"), SMALL)
+        for chunk in (b"  get", b"\n\nget"):
+            self.connect()
+            self.assertEqual(self.refused(chunk), b"unknown request: send 'get NAME'.")
+
+    def test_acknowledgedRefusal(self) -> None:
+        """The acknowledgement of a refusal is swallowed, and the next request works."""
+        self.refused(b"get missing")
+        self.sock.send(READY)
+        self.assertBlocks()
+        self.assertEqual(get(self.sock, b"small"), SMALL)
+
+    def test_refusalWithoutAcknowledgement(self) -> None:
+        """A client that does not acknowledge a refusal can go on at once."""
+        self.refused(b"get missing")
+        self.assertEqual(get(self.sock, b"small"), SMALL)
+
+    def test_swallowedOnce(self) -> None:
+        """Only one chunk behind a refusal is swallowed; the next is answered."""
+        self.refused(b"get missing")
+        self.sock.send(READY)
+        self.assertBlocks()
+        self.assertEqual(self.refused(READY), b"unknown request: send 'get NAME'.")
+
+    def test_refusalsInARow(self) -> None:
+        """Each of several wrong requests in a row is answered."""
+        for _ in range(3):
+            self.assertEqual(self.refused(b"get missing"), b"not-found: there is no such file.")
+
+
+class ChangedFileTests(ServedCase):
+    def test_shrinks(self) -> None:
+        """A file that shrinks while it is sent ends the connection abruptly: it is not whole."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        os.truncate(self.within("large"), PIECE + 5)
+        self.sock.goOn()
+        lost = self.sock.lost
+        assert lost is not None
+        self.assertIsInstance(lost.value, ConnectionLost)
+        self.assertEqual(self.sock.pending, (b"512000" + LARGE)[: PIECE + 5 + 6])
+        self.assertNothingOpen()
+
+    def test_emptied(self) -> None:
+        """A file that is emptied before the acknowledgement ends the connection abruptly."""
+        self.sock.send(b"get large")
+        os.truncate(self.within("large"), 0)
+        self.sock.send(READY)
+        self.assertEqual(self.sock.pending, b"512000")
+        self.assertIsNotNone(self.sock.lost)
+        self.assertNothingOpen()
+
+    def test_grows(self) -> None:
+        """Of a file that has grown since, just the announced bytes are sent."""
+        for name, content in ((b"small", SMALL), (b"large", LARGE), (b"empty", b"")):
+            self.sock.send(b"get " + name)
+            self.assertEqual(int(self.sock.recv(1024)), len(content))
+            with open(self.within(name.decode()), "ab") as file:
+                file.write(b"more" * 100)
+            self.sock.send(READY)
+            self.assertEqual(self.sock.pending, content)
+            if content:
+                self.sock.recvExactly(len(content))
+            self.assertBlocks()
+
+    def test_replaced(self) -> None:
+        """A file that is replaced or removed after its size was sent is sent as it was."""
+        self.sock.send(b"get large")
+        self.assertEqual(self.sock.recv(1024), b"512000")
+        os.unlink(self.within("large"))
+        self.sock.send(READY)
+        self.assertEqual(self.sock.recvExactly(len(LARGE)), LARGE)
+
+    def test_unreadable(self) -> None:
+        """A disk that fails in the middle ends the connection abruptly, with the file closed."""
+
+        def fail(file: OpenFile, offset: int, count: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        self.sock.send(b"get small")
+        self.patch(OpenFile, "read", fail)
+        self.sock.send(READY)
+        self.assertIsNotNone(self.sock.lost)
+        self.assertEqual(self.sock.pending, b"13")
+        self.assertNothingOpen()
+
+
+class ClosingTests(ServedCase):
+    def test_everyState(self) -> None:
+        """A client that is gone leaves no file open, whatever it was about."""
+        requests: dict[str, list[bytes]] = {
+            "idle": [],
+            "announced": [b"get large"],
+            "sending": [b"get large", READY],
+            "waiting": [b"get large", READY, b"get small", READY],
+            "refused": [b"get missing"],
+            "again": [b"get small", READY],
+        }
+        for state, chunks in requests.items():
+            self.connect()
+            self.sock.stall()
+            for chunk in chunks:
+                self.sock.send(chunk)
+            self.sock.reset()
+            self.assertEqual(self.factory.connections, set(), state)
+            self.assertNothingOpen()
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_halfClose(self) -> None:
+        """A client that closes its side while nothing is sent is closed, and its file too."""
+        for chunks in ([], [b"get large"], [b"get missing"], [b"get small", READY]):
+            self.connect()
+            for chunk in chunks:
+                self.sock.send(chunk)
+            self.sock.endWriting()
+            lost = self.sock.lost
+            assert lost is not None
+            self.assertIsInstance(lost.value, ConnectionDone)
+            self.assertNothingOpen()
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_halfCloseInABody(self) -> None:
+        """A client that closes its side in the middle of a body still gets the whole body."""
+        self.sock.send(b"get large")
+        self.assertEqual(self.sock.recv(1024), b"512000")
+        self.sock.stall()
+        self.sock.send(READY)
+        self.sock.endWriting()
+        self.clock.advance(59)
+        self.assertIsNone(self.sock.lost)
+        self.sock.goOn()
+        self.assertEqual(self.sock.recvExactly(len(LARGE)), LARGE)
+        self.assertEqual(self.sock.recv(1), b"")
+        self.assertNothingOpen()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_abortConnections(self) -> None:
+        """The end of a factory closes every connection and every file."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        ended = self.factory.abortConnections()
+        self.sock.pair.flush()
+        self.successResultOf(ended)
+        self.assertNothingOpen()
+
+
+class LimitTests(ServedCase):
+    def test_stalledReader(self) -> None:
+        """For a client that does not read, no more than a piece and a buffer is held."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        self.assertLessEqual(len(self.sock.pair.server.outgoing), PIECE + BUFFER_SIZE)
+        self.sock.goOn()
+        self.assertEqual(self.sock.pending, b"512000" + LARGE)
+
+    def test_stalledReaderIsCutOff(self) -> None:
+        """A client that stalls in the middle of a body is cut off after the idle timeout."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        self.clock.advance(59)
+        self.sock.pair.flush()
+        self.assertEqual(len(self.factory.connections), 1)
+        self.clock.advance(1)
+        self.sock.pair.flush()
+        self.assertEqual(self.factory.connections, set())
+        self.assertNothingOpen()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_slowReader(self) -> None:
+        """A client that takes a little at a time is not idle."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        for _ in range(10):
+            self.clock.advance(50)
+            self.sock.pair.client.resumeProducing()
+            for _ in range(4):
+                self.sock.pair.server.step(BUFFER_SIZE)
+            self.sock.stall()
+        self.assertEqual(self.sock.pending, b"512000" + LARGE)
+
+    def test_idle(self) -> None:
+        """A client that asks for nothing, or acknowledges nothing, is cut off."""
+        for chunks in ([], [b"get small"], [b"get missing"]):
+            self.connect()
+            for chunk in chunks:
+                self.sock.send(chunk)
+            self.clock.advance(59)
+            self.assertIsNone(self.sock.lost)
+            self.clock.advance(1)
+            self.assertIsNotNone(self.sock.lost)
+            self.assertNothingOpen()
+
+    def test_connections(self) -> None:
+        """One connection more than allowed is turned away."""
+        factory = ClassicGetFactory(self.clock, self.root, ConnectionLimits(maxConnections=1))
+        sock = BlockingSocket(factory)
+        self.assertIsNone(factory.buildProtocol(None))
+        sock.reset()
+        self.assertIsNotNone(factory.buildProtocol(None))
+
+    def test_hostileTree(self) -> None:
+        """A thousand refusals of every sort on one connection leave no descriptor."""
+        os.mkfifo(self.within("fifo"))
+        os.symlink("../secret", self.within("link"))
+        names = [b"fifo", b"link", b"link/x", b"a b", b"..", b"", b"n" * 256, b"small/x", b"\0"]
+        for turn in range(1000):
+            self.refused(b"get " + names[turn % len(names)])
+        self.assertNothingOpen()
+        self.assertEqual(get(self.sock, b"small"), SMALL)
