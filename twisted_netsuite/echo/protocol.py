@@ -62,6 +62,11 @@ class Echo(ServedProtocol):
             self._finished = True
             self.close()
 
+    def close(self) -> None:
+        """Let the read side go, for which TLS would wait, and flush and close."""
+        self.transport.unregisterProducer()
+        super().close()
+
 
 class EchoFactory(ServedFactory):
     """

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IProtocol,
+    IPushProducer,
     IReactorTime,
     ISSLTransport,
     IStreamClientEndpoint,
@@ -52,9 +53,40 @@ HALF_CLOSED_IDLE = 60.0
 MAX_LOGGED = 4096
 
 
+@implementer(IPushProducer)
+class Reading:
+    """
+    The reading of one leg, which the writing of the other pauses.
+
+    A leg itself would close cleanly when its consumer is lost; here nothing is closed but by the
+    flow, which knows how the other leg ended.
+    """
+
+    def __init__(self, transport: IStreamTransport) -> None:
+        """
+        @param transport: the leg's.
+        """
+        self._transport = transport
+
+    def pauseProducing(self) -> None:
+        """Read nothing."""
+        self._transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The other leg is lost: its C{connectionLost} follows."""
+
+
 @implementer(IHalfCloseableProtocol)
 class TargetLeg(Protocol):
-    """The connection to the target."""
+    """
+    The connection to the target.
+
+    @ivar gone: fires when it has ended.
+    """
 
     transport: IStreamTransport
     _closing: IdleTimer | None = None
@@ -64,9 +96,11 @@ class TargetLeg(Protocol):
         @param client: the other leg.
         """
         self._client = client
+        self.gone: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
         """The target has accepted."""
+        self._client.factory.targets.add(self)
         sendAtOnce(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
@@ -85,6 +119,8 @@ class TargetLeg(Protocol):
         if self._closing is not None:
             self._closing.stop()
         self._client.happened(Happening.TARGET_LOST, reason)
+        self._client.factory.targets.discard(self)
+        self.gone.callback(None)
 
     def close(self) -> None:
         """Flush and close; a target that does not take its bytes in time is cut off."""
@@ -196,8 +232,8 @@ class ClientLeg(ServedProtocol):
         target = self._target.transport
         early, self._early = self._early, []
         self._write = eagerWrite(target)
-        target.registerProducer(self.transport, True)
-        self.transport.registerProducer(target, True)
+        target.registerProducer(Reading(self.transport), True)
+        self.transport.registerProducer(Reading(target), True)
         if self._earlyBytes >= MAX_EARLY:
             self.transport.resumeProducing()
         if early:
@@ -209,12 +245,20 @@ class ClientLeg(ServedProtocol):
 
     def _endWriting(self, leg: ClientLeg | TargetLeg) -> None:
         leg.transport.unregisterProducer()
-        if ISSLTransport.providedBy(leg.transport):
-            self.idle.stop()
-            self.idle = IdleTimer(self.factory.clock, HALF_CLOSED_IDLE, self.idled)
-            self.idle.start()
-        else:
+        if not ISSLTransport.providedBy(leg.transport):
             leg.transport.loseWriteConnection()
+        elif not 0 < self.factory.limits.idleTimeout <= HALF_CLOSED_IDLE:
+            self.idle.stop()
+            self.idle = IdleTimer(self.factory.clock, HALF_CLOSED_IDLE, self._unanswered)
+            self.idle.start()
+
+    def _unanswered(self) -> None:
+        self.log.info(
+            "{peer}: closed, half closed over TLS and idle for {seconds:g} s",
+            peer=self.peer,
+            seconds=HALF_CLOSED_IDLE,
+        )
+        self.transport.abortConnection()
 
     def _dropTarget(self, reason: Failure | None) -> None:
         if self._target is not None:
@@ -247,6 +291,8 @@ class ProxyFactory(ServedFactory):
 
     @ivar targetName: the target, for the log.
     @ivar logData: whether every chunk is logged.
+    @ivar targets: the connections to the target that are open now. One may outlive its client, to
+        flush what the client has sent.
     """
 
     protocol = ClientLeg
@@ -272,6 +318,7 @@ class ProxyFactory(ServedFactory):
         self._target = target
         self.targetName = targetName
         self.logData = logData
+        self.targets: set[TargetLeg] = set()
 
     def connectTarget(self, client: ClientLeg) -> Deferred[IProtocol]:
         """
@@ -283,6 +330,17 @@ class ProxyFactory(ServedFactory):
         factory = Factory.forProtocol(lambda: TargetLeg(client))
         factory.noisy = False
         return self._target.connect(factory)
+
+    def abortConnections(self) -> Deferred[None]:
+        """
+        End every connection at once, those to the target too.
+
+        @return: fires when all have gone.
+        """
+        gone = [super().abortConnections(), *(leg.gone for leg in self.targets)]
+        for leg in list(self.targets):
+            leg.transport.abortConnection()
+        return gatherResults(gone).addCallback(lambda _: None)
 
     def logChunk(self, client: ClientLeg, verb: str, data: bytes) -> None:
         """

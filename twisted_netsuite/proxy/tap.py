@@ -4,6 +4,8 @@ The C{twistd} plugin C{netsuite-proxy}: its configuration, options and services.
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -73,17 +75,43 @@ def build(config: ProxyConfig, reactor: Any) -> list[ListeningService]:
 
 
 def _requireNoLoop(addresses: list[ListenAddress], to: str) -> None:
-    target = splitHostPort(to.removeprefix("tcp:"))
-    if target is None:
-        return
+    target = _targetBind(to)
     for address in addresses:
-        for bind in address.binds():
-            here = bind.host in (target[0], "") and Bind("tcp", target[0]).local
-            if bind.kind == "tcp" and bind.port == target[1] and here:
-                raise ConfigurationError(
-                    f"The proxy would forward {address.description!r} to itself; "
-                    "give another address with --to."
-                )
+        if target is not None and any(_reaches(target, bind) for bind in address.binds()):
+            raise ConfigurationError(
+                f"The proxy would forward {address.description!r} to itself; "
+                "give another address with --to."
+            )
+
+
+#: A field of an endpoint string: colons and backslashes in it stand behind a backslash.
+_FIELD = r"((?:\\.|[^:\\])+)"
+_UNIX_TARGET = re.compile(rf"unix:(?:path=)?{_FIELD}(?::.*)?")
+_TCP_TARGET = re.compile(rf"tcp:(?:host=)?{_FIELD}:(?:port=)?(\d+)(?::.*)?")
+
+
+def _targetBind(to: str) -> Bind | None:
+    """Tell the socket that a target has bound, as far as its address says."""
+    if found := _UNIX_TARGET.fullmatch(to):
+        return Bind("unix", _unescaped(found[1]))
+    if found := _TCP_TARGET.fullmatch(to):
+        return Bind("tcp", _unescaped(found[1]), int(found[2]))
+    hostPort = splitHostPort(to)
+    return Bind("tcp", *hostPort) if hostPort else None
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\(.)", r"\1", field)
+
+
+def _reaches(target: Bind, bind: Bind) -> bool:
+    if bind.kind != target.kind or bind.port != target.port:
+        return False
+    if bind.kind == "unix":
+        return os.path.abspath(bind.host) == os.path.abspath(target.host)
+    everywhere = bind.host in ("", "0.0.0.0", "::") and target.local
+    named = target.host == "localhost" and bind.host in ("127.0.0.1", "::1")
+    return bind.host == target.host or everywhere or named
 
 
 KIND = Kind("proxy", ProxyConfig, build)

@@ -1,0 +1,593 @@
+"""
+Forwarding of streams between a client and a target in memory.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.error import (
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
+from twisted.internet.interfaces import ISSLTransport
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
+
+from tests.echo.farend import FarEnd
+from tests.proxy.wires import PEER, Wires
+from twisted_netsuite.net.serving import CLOSE_TIMEOUT, ConnectionLimits
+from twisted_netsuite.proxy.protocol import HALF_CLOSED_IDLE, MAX_EARLY, MAX_LOGGED
+from twisted_netsuite.testing import BUFFER_SIZE
+
+
+class ProxyTestCase(SynchronousTestCase):
+    """What several cases ask of one flow."""
+
+    def assertClean(self, wires: Wires) -> None:
+        """Both legs are closed cleanly, and nothing waits for anything."""
+        for leg in (wires.toClient, wires.toTarget):
+            assert leg.lost is not None
+            self.assertTrue(leg.lost.check(ConnectionDone), leg.lost)
+        self.assertGone(wires)
+
+    def assertAborted(self, far: FarEnd) -> None:
+        """An end was not closed cleanly."""
+        assert far.lost is not None
+        self.assertFalse(far.lost.check(ConnectionDone))
+        self.assertFalse(far.ended)
+
+    def assertGone(self, wires: Wires) -> None:
+        """The factory holds nothing of the flow."""
+        self.assertEqual(wires.factory.connections, set())
+        self.assertEqual(wires.clock.getDelayedCalls(), [])
+
+
+class EndTests(ProxyTestCase):
+    """How each end of a flow is passed on."""
+
+    def test_clientEndsFirst(self) -> None:
+        """A client that closes its side still gets the answer that waits for that end."""
+        wires = Wires()
+        wires.client.transport.write(b"hello")
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        self.assertEqual(wires.target.received, b"hello")
+        self.assertTrue(wires.target.ended)
+        self.assertFalse(wires.client.ended)
+        wires.target.transport.write(b"5")
+        wires.target.transport.loseConnection()
+        wires.settle()
+        self.assertEqual(wires.client.received, b"5")
+        self.assertTrue(wires.client.ended)
+        self.assertClean(wires)
+
+    def test_targetEndsFirst(self) -> None:
+        """A target that closes its side still gets what the client sends afterwards."""
+        wires = Wires()
+        wires.target.transport.write(b"bye")
+        wires.target.transport.loseWriteConnection()
+        wires.settle()
+        self.assertEqual(wires.client.received, b"bye")
+        self.assertTrue(wires.client.ended)
+        wires.client.transport.write(b"one thing more")
+        wires.settle()
+        self.assertEqual(wires.target.received, b"one thing more")
+        self.assertFalse(wires.target.ended)
+        wires.client.transport.loseConnection()
+        wires.settle()
+        self.assertTrue(wires.target.ended)
+        self.assertClean(wires)
+
+    def test_endWithDataBuffered(self) -> None:
+        """An end overtakes no data, in either direction, however slowly the other side reads."""
+        data = bytes(range(256)) * 4096
+        for name in ("client", "target"):
+            wires = Wires()
+            ends = {"client": wires.client, "target": wires.target}
+            sender = ends.pop(name)
+            [receiver] = ends.values()
+            receiver.transport.pauseProducing()
+            sender.transport.write(data)
+            sender.transport.loseWriteConnection()
+            wires.settle()
+            self.assertFalse(receiver.ended)
+            receiver.transport.resumeProducing()
+            wires.settle(1000)
+            self.assertEqual(receiver.received, data)
+            self.assertTrue(receiver.ended)
+            self.assertFalse(sender.ended)
+
+    def test_bothEndAtOnce(self) -> None:
+        """When both sides end at once, each gets all that the other had sent."""
+        wires = Wires()
+        wires.client.transport.write(b"c" * 200_000)
+        wires.target.transport.write(b"t" * 300_000)
+        wires.client.transport.loseWriteConnection()
+        wires.target.transport.loseWriteConnection()
+        wires.settle(777)
+        self.assertEqual(wires.target.received, b"c" * 200_000)
+        self.assertEqual(wires.client.received, b"t" * 300_000)
+        self.assertTrue(wires.client.ended and wires.target.ended)
+        self.assertClean(wires)
+
+    def test_finishingTarget(self) -> None:
+        """Once both have ended, a target that does not take its last bytes is cut off in time."""
+        wires = Wires()
+        wires.target.transport.pauseProducing()
+        wires.target.transport.loseWriteConnection()
+        wires.client.transport.write(b"c" * 50_000)
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        self.assertIsNone(wires.toTarget.lost)
+        wires.clock.advance(CLOSE_TIMEOUT)
+        wires.settle()
+        assert wires.toTarget.lost is not None
+        self.assertTrue(wires.toTarget.lost.check(ConnectionAborted))
+        self.assertGone(wires)
+
+    def test_clientReset(self) -> None:
+        """A client's reset in mid-transfer reaches the target as a reset, never as an end."""
+        wires = Wires()
+        wires.client.transport.write(b"half of a mess")
+        wires.settle()
+        wires.client.transport.abortConnection()
+        wires.settle()
+        self.assertAborted(wires.target)
+        self.assertGone(wires)
+
+    def test_targetReset(self) -> None:
+        """A target's reset in mid-transfer reaches the client as a reset, never as an end."""
+        wires = Wires()
+        wires.client.transport.pauseProducing()
+        wires.target.transport.write(b"x" * 1_000_000)
+        wires.settle()
+        wires.target.transport.abortConnection()
+        wires.settle()
+        wires.client.transport.resumeProducing()
+        wires.settle()
+        self.assertAborted(wires.client)
+        self.assertLess(len(wires.client.received), 1_000_000)
+        self.assertGone(wires)
+
+    def test_resetWhileHalfClosed(self) -> None:
+        """A reset by the side that still sends is passed on after the other side has ended, too."""
+        for clientEnds in (True, False):
+            wires = Wires()
+            ended, resets = wires.client, wires.target
+            if not clientEnds:
+                ended, resets = resets, ended
+            ended.transport.loseWriteConnection()
+            wires.settle()
+            resets.transport.abortConnection()
+            wires.settle()
+            self.assertAborted(ended)
+            self.assertGone(wires)
+
+    def test_dataAfterPeerHasGone(self) -> None:
+        """What is sent to a side that has gone altogether resets the side that sent it."""
+        for clientGoes in (True, False):
+            wires = Wires()
+            goes, stays, leg = wires.client, wires.target, wires.toTarget
+            if not clientGoes:
+                goes, stays, leg = stays, goes, wires.toClient
+            goes.transport.loseConnection()
+            wires.settle()
+            self.assertTrue(stays.ended)
+            self.assertIsNone(leg.lost)
+            stays.transport.write(b"late")
+            wires.settle()
+            assert leg.lost is not None
+            self.assertTrue(leg.lost.check(ConnectionAborted))
+            self.assertGone(wires)
+
+    def test_targetSpeaksFirst(self) -> None:
+        """A target that speaks first is heard before the client says anything."""
+        wires = Wires(first=b"220 ready\r\n")
+        wires.settle(1)
+        self.assertEqual(wires.client.received, b"220 ready\r\n")
+
+    def test_bothDirectionsAreApart(self) -> None:
+        """Two clients have a connection to the target each, and their bytes never mix."""
+        wires = Wires()
+        other = wires.connect()
+        wires.client.transport.write(b"one")
+        other.transport.write(b"two")
+        wires.settle(1)
+        self.assertEqual([bytes(t.received) for t in wires.targets], [b"one", b"two"])
+        wires.targets[1].transport.write(b"TWO")
+        wires.settle(1)
+        self.assertEqual((wires.client.received, other.received), (b"", b"TWO"))
+
+    def test_abortConnections(self) -> None:
+        """Stopping ends both legs of every flow, and says when they are gone."""
+        wires = Wires()
+        wires.connect()
+        done = wires.factory.abortConnections()
+        self.assertNoResult(done)
+        wires.settle()
+        self.successResultOf(done)
+        for pair in wires.endpoint.pairs:
+            self.assertIsNotNone(pair.client.lost)
+        self.assertIsNotNone(wires.toClient.lost)
+        self.assertGone(wires)
+
+    def test_abortWhatOutlivesItsClient(self) -> None:
+        """Stopping ends a target's leg that still flushes after its client has gone."""
+        wires = Wires()
+        wires.target.transport.pauseProducing()
+        wires.target.transport.loseWriteConnection()
+        wires.client.transport.write(b"c" * 50_000)
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        self.assertIsNotNone(wires.toClient.lost)
+        self.assertIsNone(wires.toTarget.lost)
+        done = wires.factory.abortConnections()
+        self.assertNoResult(done)
+        wires.settle()
+        self.successResultOf(done)
+        self.assertIsNotNone(wires.toTarget.lost)
+        self.assertGone(wires)
+
+
+class ConnectingTests(ProxyTestCase):
+    """What happens before the target has accepted."""
+
+    def test_earlyData(self) -> None:
+        """What a client sends before the target accepts is delivered first, in order."""
+        wires = Wires(wait=True)
+        for message in (b"one ", b"two "):
+            wires.client.transport.write(message)
+            wires.settle()
+        wires.waiting.accept()
+        wires.client.transport.write(b"three")
+        wires.settle(2)
+        self.assertEqual(wires.target.received, b"one two three")
+
+    def test_earlyDataIsBounded(self) -> None:
+        """Reading stops at the limit of early data; below it, it goes on."""
+        for size, reading in ((MAX_EARLY - 1, True), (MAX_EARLY, False), (MAX_EARLY + 1, False)):
+            wires = Wires(wait=True)
+            data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+            wires.client.transport.write(data)
+            wires.settle(size)
+            self.assertIs(wires.toClient.reading, reading)
+            wires.client.transport.write(b"y" * 1_000_000)
+            wires.settle(1000)
+            self.assertFalse(wires.toClient.reading)
+            taken = size + 1_000_000 - len(wires.client.transport.outgoing)
+            self.assertLess(taken, MAX_EARLY + 1000)
+            wires.waiting.accept()
+            wires.settle(1000)
+            self.assertEqual(wires.target.received, data + b"y" * 1_000_000)
+
+    def test_clientEndsBefore(self) -> None:
+        """A client that ends before the target accepts: the target gets its data, then its end."""
+        wires = Wires(wait=True)
+        wires.client.transport.write(b"hello")
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        self.assertIsNone(wires.client.lost)
+        wires.waiting.accept()
+        wires.settle()
+        self.assertEqual(wires.target.received, b"hello")
+        self.assertTrue(wires.target.ended)
+        wires.target.transport.write(b"5")
+        wires.target.transport.loseConnection()
+        wires.settle()
+        self.assertEqual(wires.client.received, b"5")
+        self.assertClean(wires)
+
+    def test_clientEndsBeforeWithMuchData(self) -> None:
+        """A client that ends behind more than the limit of early data loses none of it."""
+        wires = Wires(wait=True)
+        data = bytes(range(256)) * 2048
+        wires.client.transport.write(data)
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        wires.waiting.accept()
+        wires.settle(5000)
+        self.assertEqual(wires.target.received, data)
+        self.assertTrue(wires.target.ended)
+
+    def test_clientGoneBefore(self) -> None:
+        """A client that is gone before the target accepts ends the connecting, without a word."""
+        wires = Wires(wait=True)
+        wires.client.transport.abortConnection()
+        with capturedLogs() as events:
+            wires.settle()
+        self.assertTrue(wires.waiting.cancelled)
+        self.assertEqual(list(events), [])
+        self.assertGone(wires)
+
+    def test_refused(self) -> None:
+        """A target that refuses closes that client only, in one line with target and reason."""
+        for ended in (False, True):
+            wires = Wires(wait=True)
+            if ended:
+                wires.client.transport.loseWriteConnection()
+                wires.settle()
+            with capturedLogs() as events:
+                wires.waiting.refuse(ConnectionRefusedError(111, "Connection refused"))
+                wires.settle()
+            self.assertEqual(
+                [formatEvent(event) for event in events],
+                ["127.0.0.1:50000: closed, target.example:80 was not reached: connection refused"],
+            )
+            self.assertNotIn("log_failure", events[0])
+            self.assertTrue(wires.client.ended)
+            assert wires.toClient.lost is not None
+            self.assertTrue(wires.toClient.lost.check(ConnectionDone))
+            self.assertGone(wires)
+            other = wires.connect()
+            wires.waiting.accept()
+            other.transport.write(b"still here")
+            wires.settle()
+            self.assertEqual(wires.target.received, b"still here")
+
+    def test_unknownName(self) -> None:
+        """A target whose name is unknown is told apart from one that refuses."""
+        wires = Wires(wait=True)
+        with capturedLogs() as events:
+            wires.waiting.refuse(DNSLookupError("no results for hostname lookup: nowhere."))
+        self.assertIn("no results for hostname lookup: nowhere", formatEvent(events[0]))
+
+    def test_connectionLimit(self) -> None:
+        """One client over the limit is refused, and no connection to the target is made for it."""
+        wires = Wires(limits=ConnectionLimits(maxConnections=1))
+        with capturedLogs():
+            self.assertIsNone(wires.factory.buildProtocol(PEER))
+        self.assertEqual(len(wires.targets), 1)
+
+
+class BackpressureTests(ProxyTestCase):
+    """Nothing is read that cannot be written."""
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.integers(1000, BUFFER_SIZE))
+    def test_stalledTarget(self, size: int) -> None:
+        """For a target that stalls a bounded number of bytes waits, and none is lost."""
+        self.stall(size, "target")
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.integers(1000, BUFFER_SIZE))
+    def test_stalledClient(self, size: int) -> None:
+        """For a client that stalls a bounded number of bytes waits, and none is lost."""
+        self.stall(size, "client")
+
+    def stall(self, size: int, name: str) -> None:
+        """Let one side stall while the other sends."""
+        wires = Wires()
+        ends = {"client": wires.client, "target": wires.target}
+        reader = ends.pop(name)
+        [sender] = ends.values()
+        leg = wires.toClient if name == "client" else wires.toTarget
+        data = b"0123456789abcdef" * (1 << 16)
+        reader.transport.pauseProducing()
+        sender.transport.write(data)
+        wires.settle(size)
+        self.assertGreater(len(leg.outgoing), BUFFER_SIZE)
+        self.assertLessEqual(len(leg.outgoing), BUFFER_SIZE + size)
+        reader.transport.write(b"the other way goes on")
+        wires.settle(size)
+        self.assertEqual(sender.received, b"the other way goes on")
+        reader.transport.resumeProducing()
+        wires.settle(size)
+        self.assertEqual(reader.received, data)
+
+
+class IdleTests(ProxyTestCase):
+    """How long a flow may be silent."""
+
+    def test_idle(self) -> None:
+        """A flow that is silent both ways is given up, and both legs with it."""
+        wires = Wires(limits=ConnectionLimits(idleTimeout=10))
+        for end in (wires.client, wires.target):
+            wires.clock.advance(9)
+            end.transport.write(b"x")
+            wires.settle()
+        self.assertIsNone(wires.toClient.lost)
+        with capturedLogs() as events:
+            wires.clock.advance(10)
+            wires.settle()
+        self.assertEqual(
+            [formatEvent(e) for e in events], ["127.0.0.1:50000: closed, idle for 10 s"]
+        )
+        self.assertAborted(wires.client)
+        self.assertAborted(wires.target)
+        self.assertGone(wires)
+
+    def test_idleWhileConnecting(self) -> None:
+        """A target that never answers does not hold a silent client for ever."""
+        wires = Wires(wait=True, limits=ConnectionLimits(idleTimeout=10))
+        with capturedLogs():
+            wires.clock.advance(10)
+            wires.settle()
+        self.assertTrue(wires.waiting.cancelled)
+        self.assertGone(wires)
+
+    def test_tlsTarget(self) -> None:
+        """A target over TLS is not half closed, and its answer still reaches the client."""
+        wires = Wires(limits=ConnectionLimits(idleTimeout=600))
+        alsoProvides(wires.toTarget, ISSLTransport)
+        wires.client.transport.write(b"hello")
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        self.assertEqual(wires.target.received, b"hello")
+        self.assertFalse(wires.target.ended)
+        wires.clock.advance(HALF_CLOSED_IDLE - 1)
+        wires.target.transport.write(b"5")
+        wires.settle()
+        wires.clock.advance(HALF_CLOSED_IDLE - 1)
+        wires.target.transport.loseConnection()
+        wires.settle()
+        self.assertEqual(wires.client.received, b"5")
+        self.assertTrue(wires.client.ended)
+        self.assertClean(wires)
+
+    def test_tlsTargetSilent(self) -> None:
+        """A TLS target that could not be told of the end is given up early, and the log says so."""
+        wires = Wires(limits=ConnectionLimits(idleTimeout=600))
+        alsoProvides(wires.toTarget, ISSLTransport)
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        wires.clock.advance(HALF_CLOSED_IDLE - 0.1)
+        self.assertIsNone(wires.toClient.lost)
+        with capturedLogs() as events:
+            wires.clock.advance(0.1)
+            wires.settle()
+        self.assertEqual(
+            [formatEvent(e) for e in events],
+            ["127.0.0.1:50000: closed, half closed over TLS and idle for 60 s"],
+        )
+        self.assertGone(wires)
+
+    def test_tlsClientSilent(self) -> None:
+        """A TLS client that could not be told of the target's end is given up early, too."""
+        wires = Wires(limits=ConnectionLimits(idleTimeout=0))
+        alsoProvides(wires.toClient, ISSLTransport)
+        wires.target.transport.write(b"all")
+        wires.target.transport.loseWriteConnection()
+        wires.settle()
+        self.assertEqual(wires.client.received, b"all")
+        self.assertFalse(wires.client.ended)
+        with capturedLogs():
+            wires.clock.advance(HALF_CLOSED_IDLE)
+            wires.settle()
+        self.assertGone(wires)
+
+    def test_tlsKeepsShorterTimeout(self) -> None:
+        """An idle timeout that is shorter than that of a half-closed TLS flow holds there too."""
+        wires = Wires(limits=ConnectionLimits(idleTimeout=5))
+        alsoProvides(wires.toTarget, ISSLTransport)
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        with capturedLogs() as events:
+            wires.clock.advance(5)
+            wires.settle()
+        self.assertIn("idle for 5 s", formatEvent(events[0]))
+        self.assertGone(wires)
+
+
+class LogTests(ProxyTestCase):
+    """What C{logData} writes."""
+
+    def logged(self, data: bytes, *, logData: bool = True) -> list[str]:
+        """Let a client send data, the target answer it, and read the log."""
+        wires = Wires(logData=logData)
+        with capturedLogs() as events:
+            wires.client.transport.write(data)
+            wires.settle(100_000)
+            wires.target.transport.write(b"ok")
+            wires.settle()
+        self.assertEqual(wires.target.received, data)
+        return [formatEvent(event) for event in events]
+
+    def test_chunks(self) -> None:
+        """Each chunk both ways is one line with its peer, escaped."""
+        self.assertEqual(
+            self.logged(b"\x1b[2Jh\xc3\xa9{x}\r\n"),
+            [
+                r"127.0.0.1:50000 sent b'\x1b[2Jh\xc3\xa9{x}\r\n'",
+                "127.0.0.1:50000 got b'ok'",
+            ],
+        )
+
+    def test_long(self) -> None:
+        """Of a long chunk the log shows a bounded part, and says how much it leaves out."""
+        for size, more in ((MAX_LOGGED - 1, ""), (MAX_LOGGED, ""), (MAX_LOGGED + 1, " and 1")):
+            line = self.logged(b"x" * size)[0]
+            shown = "x" * min(size, MAX_LOGGED)
+            rest = f"{more} bytes more" if more else ""
+            self.assertEqual(line, f"127.0.0.1:50000 sent b'{shown}'{rest}")
+
+    def test_off(self) -> None:
+        """Without it no data reaches the log."""
+        self.assertEqual(self.logged(b"secret", logData=False), [])
+
+
+class Sender:
+    """Writes bytes that tell where they belong, and remembers them."""
+
+    def __init__(self, far: FarEnd, first: int) -> None:
+        self.far = far
+        self.sent = bytearray()
+        self.ended = False
+        self._next = first
+
+    def write(self, size: int) -> None:
+        """Send so many bytes, unless the side has ended."""
+        if not self.ended:
+            piece = bytes((self._next + i) % 251 for i in range(size))
+            self._next += size
+            self.sent += piece
+            self.far.transport.write(piece)
+
+    def end(self) -> None:
+        """Close this side."""
+        self.ended = True
+        self.far.transport.loseWriteConnection()
+
+
+_acts = st.one_of(
+    st.tuples(
+        st.just("write"),
+        st.integers(0, 1),
+        st.one_of(st.integers(1, 300), st.integers(60_000, 140_000)),
+    ),
+    st.tuples(st.sampled_from(["end", "pause", "resume"]), st.integers(0, 1), st.just(0)),
+    st.tuples(st.just("step"), st.integers(1, 20), st.sampled_from([1, 100, 5000, BUFFER_SIZE])),
+    st.tuples(st.just("accept"), st.just(0), st.just(0)),
+)
+
+
+class InterleavingTests(ProxyTestCase):
+    """Any order of events."""
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.lists(_acts, max_size=25), st.sampled_from([1000, 4096, BUFFER_SIZE]))
+    def test_everyByteInOrder(self, acts: list[tuple[str, int, int]], size: int) -> None:
+        """
+        However writes, ends, pauses and the target's acceptance interleave, what goes in at one end
+        comes out at the other, whole and in order, and both legs close cleanly.
+        """
+        wires = Wires(wait=True)
+        senders = [Sender(wires.client, 0)]
+
+        def accept() -> None:
+            if not wires.targets:
+                wires.waiting.accept()
+                senders.append(Sender(wires.target, 100))
+
+        for act, which, amount in acts:
+            sender = senders[min(which, len(senders) - 1)]
+            match act:
+                case "write":
+                    sender.write(amount)
+                case "end":
+                    sender.end()
+                case "pause":
+                    sender.far.transport.pauseProducing()
+                case "resume":
+                    sender.far.transport.resumeProducing()
+                case "step":
+                    for _ in range(which):
+                        wires.step(amount)
+                case "accept":
+                    accept()
+            for pair in wires.endpoint.pairs:
+                self.assertLessEqual(len(pair.client.outgoing), 2 * BUFFER_SIZE + MAX_EARLY)
+            self.assertLessEqual(len(wires.toClient.outgoing), 2 * BUFFER_SIZE)
+        accept()
+        for sender in senders:
+            sender.far.transport.resumeProducing()
+            sender.end()
+        wires.settle(size)
+        client, target = senders
+        self.assertEqual(target.far.received, client.sent)
+        self.assertEqual(client.far.received, target.sent)
+        self.assertTrue(client.far.ended and target.far.ended)
+        self.assertClean(wires)
