@@ -27,7 +27,7 @@ from twisted_netsuite.chat.messages import (
     decodeForService,
     encodeLine,
 )
-from twisted_netsuite.errors import InvalidName, NetsuiteError
+from twisted_netsuite.errors import ConnectionFailed, InvalidName, NetsuiteError
 from twisted_netsuite.net.addresses import splitHostPort
 from twisted_netsuite.net.datagrams import GuardedDatagrams
 from twisted_netsuite.net.interfaces import IStreamTransport
@@ -134,20 +134,21 @@ class Switchboard:
         @param to: C{IP:PORT}.
         @param text: what to send.
         @raise InvalidName: when it cannot be sent there.
+        @raise ConnectionFailed: when the system does not send it.
         """
-        try:
-            hostPort = splitHostPort(to)
-            address = ipaddress.ip_address(hostPort[0]) if hostPort else None
-        except (ValueError, NetsuiteError):
-            address = None
-        if hostPort is None or address is None:
-            raise InvalidName(f"{to!r} is no IP:PORT; write @IP:PORT and the text.")
-        line = self._heardOn.get(to) or self._anyLine(address.version)
+        host, port, version = _parsed(to)
+        line = self._heardOn.get(to) or self._anyLine(version)
         if line is None:
             raise InvalidName(
-                f"This service does not listen on IPv{address.version}, so {to} cannot be reached."
+                f"This service does not listen on IPv{version}, so {to} cannot be reached."
             )
-        line.send(text.encode("utf-8", "replace"), hostPort)
+        unsent = line.unsent
+        line.send(text.encode("utf-8", "replace"), (host, port))
+        if line.unsent > unsent:
+            raise ConnectionFailed(
+                f"The system did not take the answer to {to}; see whether that address can be "
+                "reached, or write a shorter text."
+            )
 
     def _remember(self, sender: str, line: PlainChat) -> None:
         self._heardOn[sender] = line
@@ -172,6 +173,17 @@ def _written(addr: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _parsed(to: str) -> tuple[str, int, int]:
+    """Tell host, port and version of IP."""
+    try:
+        hostPort = splitHostPort(to)
+        if hostPort is not None:
+            return (*hostPort, ipaddress.ip_address(hostPort[0]).version)
+    except (ValueError, NetsuiteError):
+        pass
+    raise InvalidName(f"{to!r} is no IP:PORT; write @IP:PORT and the text.")
+
+
 class PlainChat(GuardedDatagrams):
     """Takes lines of text from plain UDP clients on one address."""
 
@@ -189,7 +201,7 @@ class PlainChat(GuardedDatagrams):
 
     def guardedReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Pass a line on; a blank one says nothing, and is not answered."""
-        text = decodeText(datagram.strip(), MAX_TEXT)
+        text = decodeText(datagram, MAX_TEXT).strip()
         if text:
             self._switchboard.heard(self, text, addr, len(datagram))
 
@@ -218,6 +230,12 @@ class Operator(LineOnlyReceiver, ServedProtocol):
         """Take no more messages."""
         self.factory.switchboard.detach(self)
         super().connectionLost(reason)
+
+    def readConnectionLost(self) -> None:
+        """The operator leaves: what comes from now on is for the next."""
+        self.factory.switchboard.detach(self)
+        self.transport.unregisterProducer()
+        super().readConnectionLost()
 
     def show(self, record: Message | Notice) -> None:
         """

@@ -55,6 +55,9 @@ _encoder = msgspec.json.Encoder()
 _toConsole = msgspec.json.Decoder(Message | Notice)
 _toService = msgspec.json.Decoder(Reply)
 
+#: What decoding can fail with; brackets in brackets without end are a RecursionError.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 def encodeLine(record: Message | Notice | Reply) -> bytes:
     """
@@ -76,7 +79,7 @@ def decodeForConsole(line: bytes) -> Message | Notice:
     """
     try:
         record: Message | Notice = _toConsole.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"The service sent a line that cannot be read: {error}.") from error
     return record
 
@@ -91,5 +94,5 @@ def decodeForService(line: bytes) -> Reply:
     """
     try:
         return _toService.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"The console sent a line that cannot be read: {error}.") from error

@@ -72,7 +72,9 @@ def build(config: ChatConfig, reactor: Any) -> list[ListeningService]:
 
 
 def _privateAddress(reactor: Any, path: str) -> StreamAddress:
-    address = parseListen(reactor, f"unix:{quoteStringArgument(path)}:mode=600", ("stream",))
+    address = parseListen(
+        reactor, f"unix:address={quoteStringArgument(path)}:mode=600", ("stream",)
+    )
     assert isinstance(address, StreamAddress)
     return StreamAddress(address.description, _PrivateEndpoint(address.endpoint))
 

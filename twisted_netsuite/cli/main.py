@@ -6,15 +6,30 @@ Twisted is imported by the command that runs, not by the one that only prints it
 
 from __future__ import annotations
 
-from typing import NoReturn
+import math
+from typing import Any, NoReturn
 
 import click
 
 from twisted_netsuite import __version__
 
+
+class _Seconds(click.FloatRange):
+    """A duration."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Take any number above 0, which nan is not."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
 _TIMEOUT = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Seconds(min=0, min_open=True),
     default=60.0,
     show_default=True,
     help="Seconds to wait for an answer.",
@@ -101,13 +116,7 @@ def get(source: str, local: str, dialect: str, timeout: float) -> NoReturn:
 @click.option(
     "--contacts", metavar="FILE.toml", help="Choose whom to talk to from this contact list."
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    help="Seconds to wait for an answer.",
-)
+@_TIMEOUT
 def chat(
     address: str | None, plain: bool, operate: str | None, contacts: str | None, timeout: float
 ) -> NoReturn:

@@ -9,12 +9,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
-from twisted_netsuite.errors import NetsuiteError
+from twisted_netsuite.errors import ConfigurationError, NetsuiteError
 
 #: What a shell reports of a program that Ctrl-C ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -31,6 +33,7 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
 
     reactor: Any = installed
     status = INTERRUPTED
+    stopping = False
     work: Deferred[int] | None = None
 
     def begin() -> None:
@@ -40,17 +43,18 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
 
     def finish(result: int | Failure) -> None:
         nonlocal status
-        if isinstance(result, Failure):
-            if result.check(CancelledError):
-                return
-            status = report(result)
-        else:
-            status = result
-        if reactor.running:
+        if stopping:
+            # However the command ends when it is interrupted, that is why.
+            return
+        status = report(result) if isinstance(result, Failure) else result
+        # A signal may have stopped it in the same turn.
+        with suppress(ReactorNotRunning):
             reactor.stop()
 
     def interrupted() -> None:
+        nonlocal stopping
         if work is not None and not work.called:
+            stopping = True
             work.cancel()
 
     reactor.addSystemEventTrigger("before", "shutdown", interrupted)
@@ -93,6 +97,15 @@ def writeOut(data: bytes) -> None:
     Write bytes to standard output as they are.
 
     @param data: what to write.
+    @raise ConfigurationError: when standard output does not take it.
     """
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # What is still buffered would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ConfigurationError(
+            f"Standard output takes no more: {(error.strerror or str(error)).lower()}; "
+            "give it another place to go."
+        ) from error
