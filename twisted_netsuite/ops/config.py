@@ -162,6 +162,15 @@ def readConfig(
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _AT = re.compile(r"(.*) - at `\$\.(.*)`", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(int|float|str|bool|array)`(?:, got .*)?([^,`]*)")
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+}
+_ELEMENT = re.compile(r"[^.\[]+\[(\d+)\]")
 
 
 def _explain(
@@ -172,7 +181,7 @@ def _explain(
 ) -> str:
     fields = {field.name: field for field in fieldsOf(config)}
     if found := _UNKNOWN.match(message):
-        return f"{name(found[1])} is not known; {didYouMean(found[1], fields)}."
+        return f"{name(found[1])} is not known; {didYouMean(found[1], fields)}"
     if found := _MISSING.match(message):
         return f"{name(found[1])} is missing; give it: {fields[found[1]].description}"
     found = _AT.fullmatch(message)
@@ -181,8 +190,12 @@ def _explain(
     if field is None:
         return f"{name(path)}: {message}."
     given = values.get(field.name)
+    if found := _ELEMENT.fullmatch(path):
+        given = given[int(found[1])] if isinstance(given, Sequence) else given
     if field.choices:
         return f"{name(path)} is {given!r}; give one of {', '.join(field.choices)}."
+    if found := _EXPECTED.match(message):
+        return f"{name(path)} is {given!r}; give {_WORDS[found[1]]}{found[2]}."
     return f"{name(path)} is {given!r}: {message[:1].lower() + message[1:]}."
 
 
@@ -192,10 +205,10 @@ def didYouMean(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
     @param word: what was written.
     @param known: the words there are.
-    @return: the nearest, or all of them.
+    @return: the end of a sentence, with the nearest, or all of them.
     """
     near = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
 
 
 def loadFile(path: str) -> dict[str, Any]:
@@ -239,7 +252,7 @@ def readSuite(
     for kindName, instances in loadFile(path).items():
         if kindName not in kinds:
             raise ConfigurationError(
-                f"{path}: {kindName} is no service; {didYouMean(kindName, kinds)}."
+                f"{path}: {kindName} is no service; {didYouMean(kindName, kinds)}"
             )
         kind = kinds[kindName]
         if not isinstance(instances, dict) or not instances:

@@ -37,7 +37,8 @@ def launch(options: PluginOptions, planned: Sequence[Planned]) -> MultiService:
     try:
         services = build(planned, reactor)
         if options["check"]:
-            print(f"{options.pluginName}: the configuration is right ({len(planned)} services).")
+            count = "1 service" if len(planned) == 1 else f"{len(planned)} services"
+            print(f"{options.pluginName}: the configuration is right ({count}).")
             raise SystemExit(0)
         checkBinds(address for service in services for address in service.addresses)
     except ConfigurationError as error:

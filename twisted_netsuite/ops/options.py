@@ -46,6 +46,15 @@ class PluginOptions(usage.Options):
         except ConfigurationError as error:
             raise SystemExit(f"{self.pluginName}: {error.sentence}") from error
 
+    def parseArgs(self, *words: str) -> None:
+        """
+        Refuse what is no option.
+
+        @param words: what is left of the command line.
+        """
+        if words:
+            raise usage.UsageError(f"{words[0]!r} is not expected, as options begin with --")
+
 
 class ServiceOptions(PluginOptions):
     """
