@@ -314,6 +314,20 @@ class ClosingTests(ServedCase):
         self.assertNothingOpen()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_halfCloseBehindRequests(self) -> None:
+        """What a client has asked for before it closes its side is served, however much it is."""
+        self.sock.send(b"get large")
+        self.sock.stall()
+        for chunk in (READY, b"get small", READY):
+            self.sock.send(chunk)
+        self.sock.endWriting()
+        self.sock.goOn()
+        size = b"%d" % len(SMALL)
+        expected = b"512000" + LARGE + size + SMALL
+        self.assertEqual(self.sock.recvExactly(len(expected)), expected)
+        self.assertEqual(self.sock.recv(1), b"")
+        self.assertNothingOpen()
+
     def test_abortConnections(self) -> None:
         """The end of a factory closes every connection and every file."""
         self.sock.stall()

@@ -98,10 +98,9 @@ class ClassicGet(ChunkProtocol):
         self.transport.unregisterProducer()
         self._closeFile()
         self._machine.feed(Event.SENT)
-        if self._ending:
+        self.release()
+        if self._ending and self._machine.state is not Turn.SENDING:
             self.close()
-        else:
-            self.release()
 
     def _breakOff(self, why: str) -> None:
         """End the connection abruptly: the announced size cannot be kept, and must not seem so."""
