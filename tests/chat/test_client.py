@@ -84,6 +84,19 @@ class OperatorClientTests(SynchronousTestCase):
         self.pair.flush()
         self.successResultOf(self.console.ended)
 
+    def test_close(self) -> None:
+        """A console that closes has sent all its answers when it says that it has ended."""
+        self.service.transport.pauseProducing()
+        self.console.reply("192.0.2.1:5", "hi")
+        ended = self.console.close()
+        self.pair.flush()
+        self.assertNoResult(ended)
+        self.service.transport.resumeProducing()
+        self.pair.flush()
+        self.assertTrue(self.service.received.endswith(b"\n"))
+        self.assertTrue(self.service.ended)
+        self.successResultOf(ended)
+
     def test_withService(self) -> None:
         """Console and service understand each other."""
         switchboard = Switchboard(Clock(), lambda: 1.0)

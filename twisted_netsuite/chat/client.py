@@ -78,6 +78,16 @@ class OperatorClient(LineOnlyReceiver):
             )
         self.sendLine(line)
 
+    def close(self) -> Deferred[None]:
+        """
+        Send what is left to send, then close.
+
+        @return: fires when the connection has ended.
+        """
+        assert self.transport is not None
+        self.transport.loseConnection()
+        return self.ended
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The service is gone."""
         self.ended.callback(None)

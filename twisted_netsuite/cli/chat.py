@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import click
 import msgspec
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 
 from twisted_netsuite.chat.client import OperatorClient, defaultSocket
@@ -56,6 +57,7 @@ async def operate(reactor: Any, path: str) -> int:
             say(error.sentence)
     if console.ended.called:
         raise ConnectionFailed(f"The chat service at {path} has ended; start it again.")
+    await console.close()
     return 0
 
 
@@ -99,7 +101,10 @@ def loadContacts(path: str) -> dict[str, tuple[str, int]]:
         ) from error
     found = {}
     for name, address in listed.items():
-        hostPort = splitHostPort(address)
+        try:
+            hostPort = splitHostPort(address)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: contacts.{name}: {error.sentence}") from error
         if hostPort is None:
             raise ConfigurationError(
                 f"{path}: contacts.{name} is {address!r}; give HOST:PORT, as in 127.0.0.1:7425."
@@ -163,7 +168,7 @@ async def _talkTo(
             if text:
                 await _ask(conversation, text, timeout)
     finally:
-        await socket.stopListening()
+        await maybeDeferred(socket.stopListening)
 
 
 async def _ask(conversation: DatagramConversation, text: str, timeout: float) -> None:

@@ -16,7 +16,20 @@ from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.files.client import connectClassic
 from twisted_netsuite.net.addresses import parseConnect
 
-_SOURCE = re.compile(r"(?P<address>(?:\[[^\]]+\]|[^:\[\]]+):\d+|.+?):/(?P<name>.+)", re.DOTALL)
+#: The address ends at the first C{:/} that can end it: a name may hold further ones, and a Unix
+#: socket's path follows such a one itself.
+_SOURCE = re.compile(
+    r"""(?P<address>
+        (?:\[[^\]]+\] | [^:\[\]]+):\d+    # HOST:PORT
+        | unix:[^:]+(?::\w+=[^:]*)*        # unix:PATH, or an endpoint string with fields
+        | (?!unix:).+?                     # any other endpoint string
+    ):/(?P<name>.+)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+#: Characters of a file's name that its unfinished file shows: together with what is added they fit
+#: the 255 bytes of any name, at four bytes each.
+_SHOWN = 50
 
 
 async def getFile(reactor: Any, source: str, local: str, timeout: float) -> int:
@@ -75,7 +88,7 @@ def wholeFile(path: str) -> Iterator[IO[bytes]]:
     directory, name = os.path.split(path)
     try:
         with tempfile.NamedTemporaryFile(
-            dir=directory or ".", prefix=f".{name[:200]}.", suffix=".part", delete=False
+            dir=directory or ".", prefix=f".{name[:_SHOWN]}.", suffix=".part", delete=False
         ) as file:
             try:
                 yield file

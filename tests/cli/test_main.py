@@ -1,0 +1,143 @@
+"""
+The words of the netsuite program: what each command takes, and what is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from types import ModuleType
+from typing import Any, NoReturn
+
+from click.testing import CliRunner, Result
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+import twisted_netsuite.cli.chat as chat
+import twisted_netsuite.cli.echo as echo
+import twisted_netsuite.cli.exec as execute
+import twisted_netsuite.cli.get as get
+import twisted_netsuite.cli.run as running
+from twisted_netsuite import __version__
+from twisted_netsuite.cli.main import main
+
+
+class MainTests(SynchronousTestCase):
+    """L{main}."""
+
+    def setUp(self) -> None:
+        self.called: list[object] = []
+        self.patch(running, "run", self.run_)
+        for module, name in (
+            (echo, "echoTexts"),
+            (execute, "runCommand"),
+            (get, "getFile"),
+            (chat, "operate"),
+            (chat, "talk"),
+        ):
+            self.record(module, name)
+
+    def run_(self, command: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
+        """Run a command without a reactor."""
+        raise SystemExit(self.successResultOf(Deferred.fromCoroutine(command("reactor"))))
+
+    def record(self, module: ModuleType, name: str) -> None:
+        """Let a command only note what it is given, and end with status 7."""
+
+        async def recorded(*args: object) -> int:
+            self.called.append((name, *args))
+            return 7
+
+        self.patch(module, name, recorded)
+
+    def invoke(self, *words: str) -> Result:
+        """Run the program."""
+        return CliRunner().invoke(main, words)
+
+    def assertCalls(self, words: str, *call: object) -> None:
+        """A command line does one thing, whose status is the program's."""
+        self.called.clear()
+        result = self.invoke(*words.split())
+        self.assertEqual(self.called, [call], result.output)
+        self.assertEqual(result.exit_code, 7)
+
+    def assertRefused(self, words: str, *sentences: str) -> None:
+        """A command line is refused, with what is wrong in it."""
+        self.called.clear()
+        result = self.invoke(*words.split())
+        self.assertEqual(result.exit_code, 2, words)
+        self.assertEqual(self.called, [])
+        for sentence in sentences:
+            self.assertIn(sentence, result.stderr)
+
+    def test_echo(self) -> None:
+        """Echo takes an address and texts."""
+        self.assertCalls("echo h:7 a b", "echoTexts", "reactor", "h:7", ("a", "b"), 60.0)
+        self.assertCalls(
+            "echo --timeout 0.5 udp:h:7 a", "echoTexts", "reactor", "udp:h:7", ("a",), 0.5
+        )
+        self.assertRefused("echo", "Missing argument 'ADDRESS'")
+        self.assertRefused("echo h:7", "Missing argument 'TEXT...'")
+
+    def test_exec(self) -> None:
+        """Exec takes a dialect, an address and a command, whose options come after two dashes."""
+        self.assertCalls(
+            "exec --dialect raw h:1 uname", "runCommand", "reactor", "h:1", "uname", "raw", 60.0
+        )
+        self.assertCalls(
+            "exec --dialect header --timeout 5 h:1 -- ls -l /",
+            "runCommand", "reactor", "h:1", "ls -l /", "header", 5.0,
+        )  # fmt: skip
+        self.assertRefused("exec h:1 ls", "Missing option '--dialect'")
+        self.assertRefused("exec --dialect raw h:1", "Missing argument 'COMMAND...'")
+        self.assertRefused("exec --dialect odd h:1 ls", "'odd' is not one of", "'length'")
+        self.assertRefused("exec --dialect raw h:1 ls -l", "No such option")
+
+    def test_get(self) -> None:
+        """Get takes a source and perhaps a place for it."""
+        self.assertCalls("get --dialect get h:1:/a", "getFile", "reactor", "h:1:/a", "", 60.0)
+        self.assertCalls("get --dialect get h:1:/a -", "getFile", "reactor", "h:1:/a", "-", 60.0)
+        self.assertRefused("get h:1:/a", "Missing option '--dialect'")
+        self.assertRefused("get --dialect get", "Missing argument 'ADDRESS:/NAME'")
+
+    def test_chat(self) -> None:
+        """Chat takes one of an address, contacts and a socket, which has a default."""
+        self.assertCalls("chat --plain h:1", "talk", "reactor", "h:1", None, 60.0)
+        self.assertCalls("chat --plain --contacts f", "talk", "reactor", None, "f", 60.0)
+        self.assertCalls("chat --plain --operate /s", "operate", "reactor", "/s")
+        self.assertCalls("chat --plain --operate", "operate", "reactor", "")
+        self.assertCalls("chat --operate --plain", "operate", "reactor", "")
+        self.assertRefused("chat h:1", "Missing option '--plain'")
+        for words in (
+            "chat --plain",
+            "chat --plain h:1 --contacts f",
+            "chat --plain h:1 --operate /s",
+            "chat --plain --operate --contacts f",
+        ):
+            self.assertRefused(words, "Give one of ADDRESS, --operate and --contacts.")
+
+    def test_timeouts(self) -> None:
+        """A timeout is more than nothing."""
+        for command in (
+            "echo h:1 a",
+            "exec --dialect raw h:1 ls",
+            "get --dialect get h:1:/a",
+            "chat --plain h:1",
+        ):
+            name, rest = command.split(" ", 1)
+            for seconds in ("0", "-1", "soon", "nan"):
+                self.assertRefused(
+                    f"{name} --timeout={seconds} {rest}", "Invalid value for '--timeout'"
+                )
+
+    def test_help(self) -> None:
+        """Help and version are told without doing anything."""
+        for words in ("-h", "--help", "echo --help", "exec -h", "get -h", "chat -h"):
+            result = self.invoke(*words.split())
+            self.assertEqual(result.exit_code, 0)
+            self.assertIn("Usage:", result.output)
+        self.assertIn(__version__, self.invoke("--version").output)
+        self.assertEqual(self.called, [])
+
+    def test_unknown(self) -> None:
+        """A command that does not exist is named."""
+        self.assertRefused("eco h:1 a", "No such command 'eco'")
