@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, IReactorUDP
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import implementer, implementer_only
 
 from twisted_netsuite.net.addresses import DatagramAddress
 from twisted_netsuite.testing import DatagramNotes, MemoryTransport, listenDatagrams
@@ -86,9 +86,12 @@ def datagramsInMemory(test: SynchronousTestCase) -> Ports:
     return ports
 
 
+@implementer_only(IReactorTime, IReactorUDP)
 class DatagramReactor(MemoryReactorClock):
     """
     Listens for datagrams in memory, which Twisted's own memory reactor does not.
+
+    It watches no descriptors, so that no real socket is made for it.
 
     @ivar ports: protocol and notes of each port.
     """

@@ -7,8 +7,10 @@ from __future__ import annotations
 import socket
 from typing import Any, cast
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.testing import MemoryReactor
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.net.addresses import DatagramAddress
@@ -34,8 +36,9 @@ class FairPortTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.protocol = Notes()
+        self.reactor = MemoryReactor()
         address = DatagramAddress("udp:0:interface=127.0.0.1", "127.0.0.1", 0)
-        self.port = cast(FairPort, address.listen(cast(Any, MemoryReactor()), self.protocol))
+        self.port = cast(FairPort, address.listen(cast(Any, self.reactor), self.protocol))
         self.addCleanup(self.port.socket.close)
         self.far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.far.connect(self.port.socket.getsockname())
@@ -64,3 +67,17 @@ class FairPortTests(SynchronousTestCase):
         self.port.doRead()
         self.assertEqual(self.protocol.got, [b"fail", b"next"])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_refusal(self) -> None:
+        """A refusal reported to a connected port is told to its protocol, and the port goes on."""
+        refused: list[bool] = []
+        self.protocol.connectionRefused = lambda: refused.append(True)  # type: ignore[method-assign]
+        gone = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        gone.bind(("127.0.0.1", 0))
+        host, port = gone.getsockname()
+        gone.close()
+        self.port.connect(host, port)
+        self.port.write(b"hello", (host, port))
+        self.port.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(refused, [True])
+        self.assertIn(self.port, self.reactor.getReaders())

@@ -21,6 +21,7 @@ from twisted_netsuite.cli.run import say
 from twisted_netsuite.errors import ConfigurationError, ConnectionFailed, NetsuiteError
 from twisted_netsuite.net.addresses import splitHostPort
 from twisted_netsuite.net.conversation import DatagramConversation, connectReason, resolve
+from twisted_netsuite.net.datagrams import bindDatagrams
 from twisted_netsuite.ops.config import loadFile
 from twisted_netsuite.wire.text import decodeText
 
@@ -155,9 +156,7 @@ async def _talkTo(
 
     host, port = resolve(*hostPort)
     conversation = DatagramConversation(reactor, host, port, show)
-    socket = reactor.listenUDP(
-        0, conversation, interface="::" if ":" in host else "", maxPacketSize=65536
-    )
+    socket = bindDatagrams(reactor, 0, conversation, "::" if ":" in host else "")
     try:
         while True:
             _prompt(f"{name}> ")

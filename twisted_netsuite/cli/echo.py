@@ -12,6 +12,7 @@ from twisted_netsuite.echo.client import connectEcho
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.addresses import parseConnect, splitHostPort
 from twisted_netsuite.net.conversation import DatagramConversation, resolve
+from twisted_netsuite.net.datagrams import bindDatagrams
 
 
 async def echoTexts(reactor: Any, address: str, texts: Sequence[str], timeout: float) -> int:
@@ -45,6 +46,6 @@ async def _datagrams(reactor: Any, address: str, messages: Sequence[bytes], time
         )
     host, port = resolve(*hostPort)
     conversation = DatagramConversation(reactor, host, port)
-    reactor.listenUDP(0, conversation, interface="::" if ":" in host else "", maxPacketSize=65536)
+    bindDatagrams(reactor, 0, conversation, "::" if ":" in host else "")
     for message in messages:
         writeOut(await conversation.ask(message, timeout) + b"\n")

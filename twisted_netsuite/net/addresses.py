@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from OpenSSL.crypto import Error as PEMError
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import (
@@ -33,6 +34,7 @@ from twisted.internet.interfaces import (
     IReactorSocket,
     IReactorSSL,
     IReactorTCP,
+    IReactorUDP,
     IReactorUNIX,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
@@ -41,7 +43,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.datagrams import MAX_DATAGRAM, FairPort
+from twisted_netsuite.net.datagrams import bindDatagrams
 
 _UDP_FORM = "udp:PORT[:interface=ADDR]"
 
@@ -49,7 +51,7 @@ _UDP_FORM = "udp:PORT[:interface=ADDR]"
 _ANY_IPV4 = frozenset({"", "0.0.0.0"})
 
 #: What a parser of endpoint strings raises for one that it cannot use.
-_UNUSABLE = (ValueError, TypeError, LookupError, OSError, SSLError)
+_UNUSABLE = (ValueError, TypeError, LookupError, OSError, SSLError, PEMError)
 
 #: The kernel's sun_path has 108 bytes, the last of which ends the string.
 MAX_UNIX_PATH = 107
@@ -168,7 +170,9 @@ class DatagramAddress:
         """
         return [Bind("udp", self.interface, self.port)]
 
-    def listen(self, reactor: IReactorFDSet, protocol: DatagramProtocol) -> IListeningPort:
+    def listen(
+        self, reactor: IReactorFDSet | IReactorUDP, protocol: DatagramProtocol
+    ) -> IListeningPort:
         """
         Listen.
 
@@ -177,9 +181,7 @@ class DatagramAddress:
         @return: the port.
         @raise twisted.internet.error.CannotListenError: when it cannot be bound.
         """
-        port = FairPort(self.port, protocol, self.interface, MAX_DATAGRAM, reactor)
-        port.startListening()
-        return port
+        return bindDatagrams(reactor, self.port, protocol, self.interface)
 
 
 ListenAddress = StreamAddress | DatagramAddress
@@ -266,7 +268,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         reason = error.strerror or "a file in it cannot be used"
         return f"{reason}: {error.filename}" if error.filename else reason
-    if isinstance(error, SSLError):
+    if isinstance(error, SSLError | PEMError):
         return "a certificate or key in it cannot be used"
     if isinstance(error, LookupError):
         return "no socket of that name or number was handed over"
@@ -381,7 +383,7 @@ def _tryBind(bind: Bind) -> None:
             _tryIP(bind)
     except OSError as error:
         raise ConfigurationError(bindSentence(str(bind), error)) from error
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"{str(bind)!r} is no address that can be listened on ({error}); give another address "
             "with --listen."

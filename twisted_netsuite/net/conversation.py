@@ -205,7 +205,12 @@ def connectReason(error: BaseException | None) -> str:
             return str(error.osError.strerror).lower()
         if error.args and isinstance(error.args[-1], str) and error.args[-1]:
             return error.args[-1].lower().rstrip(".")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
     text = str(error).replace("\n", " ").rstrip(".")
+    if text[1:2].isupper():
+        # The first word is an abbreviation.
+        return text
     return text[:1].lower() + text[1:] if text else type(error).__name__
 
 

@@ -7,13 +7,16 @@ server's answer, and no answer is much larger than what asked for it.
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import ClassVar
 
 from twisted.internet.error import MessageLengthError
-from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.interfaces import IListeningPort, IReactorFDSet, IReactorUDP, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import Port
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 #: Source ports of services that answer whatever they get: echo, daytime, qotd, chargen and time.
 #: An answer to one of them would be answered again, for ever.
@@ -57,6 +60,40 @@ class FairPort(Port):
                 self.protocol.datagramReceived(datagram, addr[:2])
             except Exception:
                 self.log.failure("datagramReceived failed")
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """
+        Close when we were asked to, and not for an error of one datagram.
+
+        An ICMP refusal is an error without input to C{epoll}, which Twisted takes for the end.
+        """
+        if reason is None:
+            super().connectionLost()
+            return
+        code = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self.startReading()
+        if code == errno.ECONNREFUSED and self._connectedAddr:
+            self.protocol.connectionRefused()
+
+
+def bindDatagrams(
+    reactor: IReactorFDSet | IReactorUDP, port: int, protocol: DatagramProtocol, interface: str
+) -> IListeningPort:
+    """
+    Bind a UDP socket.
+
+    @param reactor: watches it; where it does not watch descriptors, Twisted's own port is used.
+    @param port: its port, 0 for any free one.
+    @param protocol: gets the datagrams.
+    @param interface: the interface's address, empty for all of IPv4.
+    @return: the port.
+    @raise twisted.internet.error.CannotListenError: when it cannot be bound.
+    """
+    if not IReactorFDSet.providedBy(reactor):
+        return reactor.listenUDP(port, protocol, interface, MAX_DATAGRAM)
+    fair = FairPort(port, protocol, interface, MAX_DATAGRAM, reactor)
+    fair.startListening()
+    return fair
 
 
 def largestAnswer(asked: int) -> int:
