@@ -1,0 +1,560 @@
+"""
+The documentation keeps its promises: its links lead somewhere, its commands exist, its numbers and
+tables are those of the code, and its exchanges and examples work.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import reduce
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    clientFromString,
+)
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.scripts._twistd_unix import ServerOptions
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, readBody
+
+from docs.examples import client, embed
+from twisted_netsuite.chat.classic import Switchboard
+from twisted_netsuite.chat.messages import decodeForConsole, decodeForService, encodeLine
+from twisted_netsuite.cli.chat import loadContacts
+from twisted_netsuite.cli.main import main as netsuite
+from twisted_netsuite.echo.protocol import EchoFactory
+from twisted_netsuite.errors import ConfigurationError, NotFound
+from twisted_netsuite.files import machine as filesMachine
+from twisted_netsuite.files.classic import ClassicGetFactory
+from twisted_netsuite.files.root import Root
+from twisted_netsuite.net.conversation import DatagramConversation, converse
+from twisted_netsuite.ops.config import Field, ServiceConfig, fieldsOf, readSuite
+from twisted_netsuite.ops.launch import build
+from twisted_netsuite.ops.suite import KINDS
+from twisted_netsuite.proxy import machine as proxyMachine
+from twisted_netsuite.rexec import machine as execMachine
+from twisted_netsuite.rexec.classic import ClassicExecFactory, Dialect
+from twisted_netsuite.rexec.process import ProcessSpawner
+from twisted_netsuite.wire.machine import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "docs/examples"
+PAGES = sorted(ROOT.glob("*.md")) + [
+    page for page in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in page.parts
+]
+
+#: A sentence with which C{twistd} refuses, other than those that depend on the machine: on its
+#: addresses, and on its files.
+REFUSED = re.compile(r"netsuite-?\w*: (?!Cannot listen|The root)")
+
+#: Seconds in which a server on loopback has to answer.
+PATIENCE = 10.0
+
+
+def page(name: str) -> str:
+    """Read a page, named from the checkout's root."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Find what stands between fences of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command as a page shows it, with the first line of what it prints."""
+
+    page: str
+    words: tuple[str, ...]
+    answer: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {shlex.join(self.words)}"
+
+
+def shownCommands() -> Iterator[Shown]:
+    """Find every command line of ours that a page shows."""
+    for each in PAGES:
+        for block in blocks(each.read_text(encoding="utf-8"), "console"):
+            lines = block.splitlines()
+            for line, following in zip(lines, [*lines[1:], ""], strict=True):
+                if not line.startswith("$ "):
+                    continue
+                words = _firstCommand(line[2:])
+                if words[0] in ("twistd", "netsuite"):
+                    yield Shown(str(each.relative_to(ROOT)), words, following)
+
+
+def _firstCommand(line: str) -> tuple[str, ...]:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in lexer:
+        if word and set(word) <= set("|;&"):
+            break
+        words.append(word)
+    return tuple(words)
+
+
+class LinkTests(SynchronousTestCase):
+    """Links between the pages."""
+
+    def test_relative(self) -> None:
+        """Every relative link leads to a file of the project."""
+        broken = [
+            f"{each.relative_to(ROOT)}: {target}"
+            for each in PAGES
+            for target in re.findall(r"\]\(([^)\s]+)\)", each.read_text(encoding="utf-8"))
+            if not re.match(r"\w+:", target)
+            and not (each.parent / target.partition("#")[0]).exists()
+        ]
+        self.assertEqual(broken, [])
+
+    def test_readmeKnowsEveryPage(self) -> None:
+        """The README leads to every how-to and every protocol page."""
+        links = re.findall(r"\((docs/[^)\s]+\.md)\)", page("README.md"))
+        for folder in ("howto", "protocol"):
+            there = {f"docs/{folder}/{each.name}" for each in (ROOT / "docs" / folder).glob("*.md")}
+            self.assertEqual(there - set(links), set())
+
+
+class CommandTests(SynchronousTestCase):
+    """Command lines of C{twistd} and C{netsuite} in the pages."""
+
+    def test_some(self) -> None:
+        """The pages show commands of both programs: the tests below have something to look at."""
+        programs = [shown.words[0] for shown in shownCommands()]
+        self.assertGreater(programs.count("twistd"), 20)
+        self.assertGreater(programs.count("netsuite"), 20)
+
+    def test_twistd(self) -> None:
+        """Every C{twistd} line is understood, or ends with just the sentence that is shown."""
+        for shown in shownCommands():
+            # What is wrong with a file is no example to keep.
+            if shown.words[0] == "twistd" and "bad.toml" not in shown.words:
+                self._parseTwistd(shown)
+
+    def _parseTwistd(self, shown: Shown) -> None:
+        words = [self._located(word) for word in shown.words[1:] if word != "--help"]
+        options = ServerOptions()
+        try:
+            options.parseOptions(words)
+        except SystemExit as end:
+            self.assertEqual(str(end.code), shown.answer, str(shown))
+            return
+        plugin: Any = options.subOptions
+        planned = getattr(plugin, "planned", None) or [(plugin.kind, "", plugin.config)]
+        if "is right" in shown.answer:
+            self.assertIn(f"({len(planned)} services)", shown.answer, str(shown))
+        elif REFUSED.match(shown.answer):
+            error = self.assertRaises(ConfigurationError, build, planned, MemoryReactorClock())
+            self.assertEqual(f"{plugin.pluginName}: {error.sentence}", shown.answer, str(shown))
+
+    def _located(self, word: str) -> str:
+        return str(EXAMPLES / Path(word).name) if word.endswith(".toml") else word
+
+    def test_netsuite(self) -> None:
+        """Every C{netsuite} line names a command, and only options that it has."""
+        for shown in shownCommands():
+            if shown.words[0] == "netsuite":
+                self._parseNetsuite(shown)
+
+    def _parseNetsuite(self, shown: Shown) -> None:
+        context = click.Context(netsuite)
+        name, command, rest = netsuite.resolve_command(context, list(shown.words[1:]))
+        assert command is not None
+        try:
+            command.make_context(name, rest, parent=context)
+        except click.UsageError as error:
+            self.fail(f"{shown}: {error.format_message()}")
+
+
+class PythonTests(SynchronousTestCase):
+    """Python in the pages."""
+
+    def test_imports(self) -> None:
+        """What a page imports from the package is there."""
+        for each in PAGES:
+            for block in blocks(each.read_text(encoding="utf-8"), "python"):
+                for node in ast.walk(ast.parse(block)):
+                    if isinstance(node, ast.ImportFrom) and node.module:
+                        for alias in node.names:
+                            getattr(import_module(node.module), alias.name)
+
+    def test_factories(self) -> None:
+        """Every factory that the page about embedding lists is where it says."""
+        names = re.findall(r"`((?:\w+\.)+[A-Z]\w+)\(", page("docs/howto/embed.md"))
+        self.assertGreater(len(names), 5)
+        for name in names:
+            constant(name)
+
+    def test_failures(self) -> None:
+        """The page about the clients lists every class of failure with its exit status."""
+        rows = re.findall(
+            r"^\| `(\w+)` \| .* \| (\d+) \|$", page("docs/howto/client.md"), re.MULTILINE
+        )
+        errors = import_module("twisted_netsuite.errors")
+        known = {cls.__name__: cls.exitStatus for cls in errors.NetsuiteError.__subclasses__()}
+        self.assertEqual({name: int(status) for name, status in rows}, known)
+
+
+def constant(name: str) -> Any:
+    """Find what a page names, from the package on."""
+    module = name.split(".")
+    attributes: list[str] = []
+    while True:
+        try:
+            found = import_module(".".join(["twisted_netsuite", *module]))
+        except ModuleNotFoundError:
+            attributes.insert(0, module.pop())
+        else:
+            return reduce(_attribute, attributes, found)
+
+
+def _attribute(of: Any, name: str) -> Any:
+    if isinstance(of, type) and issubclass(of, msgspec.Struct):
+        return next(each.default for each in msgspec.structs.fields(of) if each.name == name)
+    return getattr(of, name)
+
+
+class NumberTests(SynchronousTestCase):
+    """Limits that the pages name."""
+
+    def test_limits(self) -> None:
+        """Every limit in a table has the value that the code has."""
+        rows = [
+            (each.name, name, value)
+            for each in PAGES
+            for name, value in re.findall(
+                r"^\| `((?:\w+\.)+\w+)` \| ([\d.]+) \|",
+                each.read_text(encoding="utf-8"),
+                re.MULTILINE,
+            )
+        ]
+        self.assertGreater(len(rows), 25)
+        for where, name, value in rows:
+            self.assertEqual(constant(name), float(value), f"{where}: {name}")
+
+    def test_answersToDatagrams(self) -> None:
+        """The page about echo tells how many bytes an empty datagram can be answered with."""
+        most = constant("net.datagrams.largestAnswer")(0)
+        self.assertIn(f"answered with {most} bytes", page("docs/protocol/echo.md"))
+
+    def test_loopPorts(self) -> None:
+        """The page about echo names the ports that are not answered."""
+        *ports, last = sorted(constant("net.datagrams.LOOP_PORTS"))
+        listed = f"{', '.join(map(str, ports))} or {last}"
+        self.assertIn(f"from port {listed},", page("docs/protocol/echo.md"))
+
+
+class StateTests(SynchronousTestCase):
+    """Tables of states in the protocol pages."""
+
+    def assertShows(self, name: str, table: Table[Any, Any, Any]) -> None:
+        """Check that a page shows just the transitions of a machine."""
+        rows = [
+            "| " + " | ".join((state.value, symbol.value, effect.value, following.value)) + " |"
+            for (state, symbol), (effect, following) in table.items()
+        ]
+        states: type[Enum] = type(next(iter(table))[0])
+        starts = tuple(f"| {state.value} |" for state in states)
+        shown = [line for line in page(name).splitlines() if line.startswith(starts)]
+        self.assertEqual(sorted(shown), sorted(rows))
+
+    def test_exec(self) -> None:
+        """The page about exec shows its machine."""
+        self.assertShows("docs/protocol/exec-classic.md", execMachine.TABLE)
+
+    def test_files(self) -> None:
+        """The page about files shows its machine."""
+        self.assertShows("docs/protocol/files-get.md", filesMachine.TABLE)
+
+    def test_proxy(self) -> None:
+        """The page about the proxy shows its machine."""
+        self.assertShows("docs/protocol/proxy.md", proxyMachine.TABLE)
+
+
+def keyRow(field: Field) -> str:
+    """Write the row of a key, as the page about configuration has it."""
+    default = "" if field.default is msgspec.NODEFAULT else f"`{_toml(field.default)}`"
+    description = field.description.replace("|", "\\|")
+    if field.flag and field.default:
+        description = f"`false`: {description[:1].lower()}{description[1:]}"
+    return f"| `{field.name}` | {_takes(field)} | {default} | {description} |"
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(value)
+
+
+def _takes(field: Field) -> str:
+    if field.repeated:
+        return "array of strings"
+    if field.choices:
+        return ", ".join(f'`"{choice}"`' for choice in field.choices)
+    kind = str if field.default is msgspec.NODEFAULT else type(field.default)
+    return {bool: "`true`, `false`", int: "integer", float: "number", str: "string"}[kind]
+
+
+def keySection(name: str, config: type[ServiceConfig]) -> str:
+    """Write what the page about configuration has about one kind of service."""
+    head = [
+        f"### [{name}.NAME]",
+        "",
+        "| key | takes | default | what it does |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *map(keyRow, fieldsOf(config))]) + "\n"
+
+
+class ConfigurationTests(SynchronousTestCase):
+    """Keys of the configuration file, and the example of one."""
+
+    maxDiff = None
+
+    def test_keys(self) -> None:
+        """The page about configuration has every key of every kind as the code has it."""
+        sections = "\n".join(keySection(name, kind.config) for name, kind in KINDS.items())
+        _, _, shown = page("docs/howto/configure.md").partition("### [echo.NAME]")
+        self.assertEqual("### [echo.NAME]" + shown, sections)
+
+    def test_right(self) -> None:
+        """The configuration that the page begins with is right."""
+        shown, *_ = blocks(page("docs/howto/configure.md"), "toml")
+        names = [name for _, name, _ in readSuite(self.written(shown), KINDS)]
+        self.assertEqual(names, ["echo.main", "echo.as-it-came", "files.here", "proxy.echo"])
+
+    def test_wrong(self) -> None:
+        """Each configuration with a fault is answered with the sentence below it."""
+        _, *wrong = blocks(page("docs/howto/configure.md"), "toml")
+        answers = blocks(page("docs/howto/configure.md"), "console")
+        for shown, answer in zip(wrong, answers, strict=True):
+            path = self.written(shown)
+            error = self.assertRaises(ConfigurationError, readSuite, path, KINDS)
+            sentence = error.sentence.replace(path, "/srv/bad.toml")
+            self.assertEqual(answer.splitlines()[1], f"netsuite: {sentence}")
+
+    def written(self, toml: str) -> str:
+        """Write a configuration file."""
+        path = str(self.mktemp())
+        Path(path).write_text(toml, encoding="utf-8")
+        return path
+
+    def test_example(self) -> None:
+        """The example is right, has every kind, and can be built."""
+        planned = readSuite(str(EXAMPLES / "classic.toml"), KINDS)
+        self.assertEqual({kind.name for kind, _, _ in planned}, set(KINDS))
+        for kind, _, config in planned:
+            for service in kind.build(config, MemoryReactorClock()):
+                if isinstance(service.factory, ClassicGetFactory):
+                    service.factory.root.close()
+
+    def test_exampleDialects(self) -> None:
+        """The example has a shell in each dialect of exec."""
+        planned = readSuite(str(EXAMPLES / "classic.toml"), KINDS)
+        shells = [config for kind, _, config in planned if kind.name == "exec"]
+        dialects = {config.dialect for config in shells if config.allowShell}  # type: ignore[attr-defined]
+        self.assertEqual(dialects, {"raw", "length", "header"})
+
+    def test_contacts(self) -> None:
+        """The contact list is right, and is the one that the page about chat shows."""
+        self.assertEqual(
+            loadContacts(str(EXAMPLES / "contacts.toml")),
+            {"desk": ("127.0.0.1", 7425), "nobody": ("127.0.0.1", 7426)},
+        )
+        (shown,) = blocks(page("docs/howto/chat.md"), "toml")
+        self.assertIn(shown, page("docs/examples/contacts.toml"))
+
+
+class OperatorLineTests(SynchronousTestCase):
+    """Lines of the operators' socket."""
+
+    def test_lines(self) -> None:
+        """Each line that the page shows is read, and written again, as it stands."""
+        toConsole, toService = blocks(page("docs/protocol/chat-plain.md"), "json")
+        for line in toConsole.encode().splitlines():
+            self.assertEqual(encodeLine(decodeForConsole(line)), line)
+        for line in toService.encode().splitlines():
+            self.assertEqual(encodeLine(decodeForService(line)), line)
+
+
+def exchanges(name: str) -> list[list[tuple[str, bytes]]]:
+    """Find the exchanges of a page: for each, who sends what."""
+    return [
+        [(line[0], ast.literal_eval(line[3:])) for line in block.splitlines()]
+        for block in blocks(page(name), "text")
+        if block.startswith("C: ")
+    ]
+
+
+def sharedDirectory(path: str) -> str:
+    """Make the directory of which the pages' exchanges tell."""
+    directory = Path(path)
+    directory.mkdir()
+    (directory / "my notes.txt").write_bytes(b"hello\n")
+    return path
+
+
+def realReactor() -> Any:
+    """Find the reactor that trial runs; imported late, as importing it installs it."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+class ExchangeTests(TestCase):
+    """Exchanges of the protocol pages, with real sockets on loopback."""
+
+    async def replay(self, factory: Factory, exchange: list[tuple[str, bytes]]) -> None:
+        """Send what the client sends, and expect what the server answers."""
+        reactor = realReactor()
+        port: Any = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+        self.addCleanup(port.stopListening)
+        self.addCleanup(factory.abortConnections)  # type: ignore[attr-defined]
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        conversation = await converse(endpoint, reactor, "the server")
+        for who, data in exchange:
+            if who == "C":
+                conversation.write(data)
+            else:
+                self.assertEqual(await conversation.readExactly(len(data), PATIENCE), data)
+        conversation.close()
+
+    async def test_echo(self) -> None:
+        """Echo answers as its page shows."""
+        reactor = realReactor()
+        (exchange,) = exchanges("docs/protocol/echo.md")
+        await self.replay(EchoFactory(reactor), exchange)
+
+    async def test_exec(self) -> None:
+        """Exec answers in each dialect as its page shows."""
+        reactor = realReactor()
+        dialects: tuple[Dialect, ...] = ("raw", "length", "header")
+        shown = exchanges("docs/protocol/exec-classic.md")
+        for dialect, exchange in zip(dialects, shown, strict=True):
+            spawner = ProcessSpawner(reactor)
+            factory = ClassicExecFactory(reactor, dialect, spawner, allowShell=True)
+            await self.replay(factory, exchange)
+
+    async def test_files(self) -> None:
+        """Files are sent, and refused, as their page shows."""
+        reactor = realReactor()
+        (exchange,) = exchanges("docs/protocol/files-get.md")
+        root = Root(sharedDirectory(self.mktemp()))
+        self.addCleanup(root.close)
+        await self.replay(ClassicGetFactory(reactor, root), exchange)
+
+    async def test_chat(self) -> None:
+        """A line to a chat without an operator is answered as its page shows."""
+        clock = realReactor()
+        (exchange,) = exchanges("docs/protocol/chat-plain.md")
+        port = clock.listenUDP(0, Switchboard(clock).listen(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        conversation = DatagramConversation(clock, "127.0.0.1", port.getHost().port)
+        socket = clock.listenUDP(0, conversation)
+        self.addCleanup(socket.stopListening)
+        for (_, asked), (_, answered) in zip(exchange[::2], exchange[1::2], strict=True):
+            self.assertEqual(await conversation.ask(asked, PATIENCE), answered)
+
+
+class EmbedTests(TestCase):
+    """The example of an application that embeds services."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.reactor = realReactor()
+        anywhere = "tcp:0:interface=127.0.0.1"
+        self.application = await embed.start(self.reactor, anywhere, anywhere, anywhere)
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.application.stop()
+
+    def address(self, name: str) -> str:
+        """Tell where one of its services is."""
+        port: Any = self.application.ports[name]
+        return f"127.0.0.1:{port.getHost().port}"
+
+    async def readPage(self) -> bytes:
+        """Get the site's page."""
+        url = f"http://{self.address('site')}/".encode()
+        response: Any = await Agent(self.reactor).request(b"GET", url)
+        body: bytes = await readBody(response)
+        return body
+
+    async def test_proxyToEcho(self) -> None:
+        """Its proxy leads to its echo, and its page counts the connections of both."""
+        self.assertEqual(await self.readPage(), b"echo: 0\nproxy: 0\n")
+        endpoint = clientFromString(self.reactor, f"tcp:{self.address('proxy')}")
+        conversation = await converse(endpoint, self.reactor, "the proxy")
+        conversation.write(b"hello")
+        self.assertEqual(await conversation.readExactly(5, PATIENCE), b"HELLO")
+        self.assertEqual(await self.readPage(), b"echo: 1\nproxy: 1\n")
+        conversation.close()
+
+    async def test_stop(self) -> None:
+        """When it stops, the connections of its clients end."""
+        endpoint = clientFromString(self.reactor, f"tcp:{self.address('proxy')}")
+        conversation = await converse(endpoint, self.reactor, "the proxy")
+        conversation.write(b"hello")
+        await conversation.readExactly(5, PATIENCE)
+        await self.application.stop()
+        with self.assertRaisesRegex(Exception, "closed the connection"):
+            await conversation.readChunk(PATIENCE)
+
+
+class ClientTests(TestCase):
+    """The example of the client APIs."""
+
+    async def serve(self, factory: Any) -> str:
+        """Listen for the test, and tell where."""
+        reactor = realReactor()
+        port: Any = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+        self.addCleanup(factory.abortConnections)
+        self.addCleanup(port.stopListening)
+        return f"127.0.0.1:{port.getHost().port}"
+
+    async def test_shout(self) -> None:
+        """Its echo client gets an answer to each text."""
+        reactor = realReactor()
+        address = await self.serve(EchoFactory(reactor))
+        answers = await client.shout(reactor, address, [b"hello", b"world"])
+        self.assertEqual(answers, [b"HELLO", b"WORLD"])
+
+    async def test_run(self) -> None:
+        """Its exec client gets output and exit status."""
+        reactor = realReactor()
+        spawner = ProcessSpawner(reactor)
+        factory = ClassicExecFactory(reactor, "header", spawner, allowShell=True)
+        answer = await client.run(reactor, await self.serve(factory), "echo hello; exit 3")
+        self.assertEqual((answer.output, answer.status), (b"hello\n", 3))
+
+    async def test_fetch(self) -> None:
+        """Its file client gets a file, and fails with L{NotFound} where there is none."""
+        reactor = realReactor()
+        root = Root(sharedDirectory(self.mktemp()))
+        self.addCleanup(root.close)
+        address = await self.serve(ClassicGetFactory(reactor, root))
+        self.assertEqual(await client.fetch(reactor, address, "my notes.txt"), b"hello\n")
+        with self.assertRaises(NotFound):
+            await client.fetch(reactor, address, "nothing.txt")
+
+    async def test_ask(self) -> None:
+        """Its chat client gets the answer to its line."""
+        clock = realReactor()
+        port = clock.listenUDP(0, Switchboard(clock).listen(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        answer = await client.ask(clock, "127.0.0.1", port.getHost().port, "hello")
+        self.assertEqual(answer, "No operator is here; your message is kept.")
