@@ -85,7 +85,7 @@ def classForCode(code: str) -> type[NetsuiteError] | None:
     Find the error class that stands for a wire code.
 
     @param code: the word received from a peer.
-    @return: the class, or L{None} when the word stands for none.
+    @return: the class, or C{None} when the word stands for none.
     """
     for cls in NetsuiteError.__subclasses__():
         if cls.wireCode == code:

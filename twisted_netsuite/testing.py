@@ -44,7 +44,7 @@ class MemoryTransport:
 
     @ivar outgoing: bytes that were written and have not reached the other end.
     @ivar reading: whether this end takes bytes, that is, whether it is not paused.
-    @ivar lost: why the connection ended at this end, or L{None}.
+    @ivar lost: why the connection ended at this end, or C{None}.
     @ivar wasReset: whether the other end has ended abruptly. As with a socket, this end loses the
         connection once it reads or writes: nobody looks at one that does neither.
     """

@@ -37,7 +37,7 @@ class LineReader:
         """
         Read the next line.
 
-        @return: without its end; L{None} once the input has ended.
+        @return: without its end; C{None} once the input has ended.
         """
         if not self._lines and not self._ended:
             self._waiting = Deferred(lambda _: self._reactor.removeReader(self))

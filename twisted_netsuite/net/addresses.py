@@ -457,7 +457,7 @@ def splitHostPort(address: str) -> tuple[str, int] | None:
     Split C{HOST:PORT} or C{[IPV6]:PORT}.
 
     @param address: what a person wrote.
-    @return: host and port; L{None} when it has another form.
+    @return: host and port; C{None} when it has another form.
     @raise ConfigurationError: when the port does not exist.
     """
     found = _HOST_PORT.fullmatch(address)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorFDSet
 from twisted.logger import Logger
@@ -117,7 +117,7 @@ class ListeningService(Service):
         """Leave a failure to who is starting us, or tell of one that comes after that."""
         if not self._begun:
             failures.append(failure)
-        elif not failure.check(CancelledError):
+        else:
             self.log.error("{reason}", reason=_explained(address, failure).sentence)
 
     def _heard(self, port: IListeningPort) -> None:

@@ -148,7 +148,7 @@ class ServedFactory(Factory):
         Make the protocol for a new connection.
 
         @param addr: the peer.
-        @return: L{None}, which closes the connection, when there are too many.
+        @return: C{None}, which closes the connection, when there are too many.
         """
         if len(self.connections) >= self.limits.maxConnections:
             self.refused += 1

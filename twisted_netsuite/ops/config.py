@@ -99,7 +99,7 @@ class Field:
     @ivar name: the word for it, in a file and behind C{--}.
     @ivar attribute: the struct's name for it.
     @ivar description: one or two sentences.
-    @ivar default: what holds without it, or L{msgspec.NODEFAULT}.
+    @ivar default: what holds without it, or C{msgspec.NODEFAULT}.
     @ivar repeated: whether it takes many values.
     @ivar flag: whether it is yes or no.
     @ivar choices: the only words it takes, if there are few.

@@ -35,7 +35,7 @@ class Answer:
     What a command was answered.
 
     @ivar output: stdout, then stderr.
-    @ivar status: how it ended, as a shell would say it; L{None} when the dialect or the server does
+    @ivar status: how it ended, as a shell would say it; C{None} when the dialect or the server does
         not tell.
     """
 
