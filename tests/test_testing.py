@@ -257,7 +257,9 @@ class Scenarios(_Base):
         client.transport.write(b"c")
         await self.until(server, "read end")
         await self.rest()
-        self.assertEqual(server.notes, ["got ab", "read end"])
+        server.transport.resumeProducing()
+        await self.rest()
+        self.assertEqual(server.notes, ["got ab", "read end", "read end"])
         await self._end(server, client)
 
     @scenario
@@ -377,6 +379,20 @@ class Scenarios(_Base):
         await self.until(client, "lost ConnectionLost")
         self.assertEqual(len(server.notes), 2)
         self.assertLessEqual(len(server.got), BUFFER_SIZE)
+
+    @scenario
+    async def test_resumeWhenEnding(self) -> None:
+        """An end that has asked for its own end reads nothing more, told to read on or not."""
+        for end, reason in (("abortConnection", "Aborted"), ("loseConnection", "Done")):
+            for resume in (False, True):
+                server, client = await self._sides()
+                client.transport.write(b"hello")
+                getattr(server.transport, end)()
+                if resume:
+                    server.transport.resumeProducing()
+                await self.until(server, "lost")
+                self.assertEqual(server.notes, [f"lost Connection{reason}"])
+                await self._end(client)
 
     @scenario
     async def test_noDataAfterClose(self) -> None:

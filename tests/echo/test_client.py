@@ -75,13 +75,16 @@ class EchoSessionTests(SynchronousTestCase):
         self.assertIn("echo.example:7 did not answer within 5 s", str(error))
 
     def test_closedBeforeAnswer(self) -> None:
-        """A connection that ends before an answer fails the message."""
-        session = self.connect()
-        sent = Deferred.fromCoroutine(session.send(b"hello"))
-        self.endpoint.pairs[0].server.abortConnection()
-        self.endpoint.flush()
-        error = self.failureResultOf(sent, ConnectionFailed).value
-        self.assertEqual(str(error), "echo.example:7 closed the connection before it had answered.")
+        """A connection that ends before an answer fails the message, and says how it ended."""
+        closed = "echo.example:7 closed the connection before it had answered."
+        broke = "The connection to echo.example:7 broke before an answer came: "
+        for end, said in (("loseConnection", closed), ("abortConnection", broke)):
+            session = self.connect()
+            sent = Deferred.fromCoroutine(session.send(b"hello"))
+            getattr(self.endpoint.pairs[0].server, end)()
+            self.endpoint.flush()
+            error = self.failureResultOf(sent, ConnectionFailed).value
+            self.assertIn(said, str(error))
 
     def test_refused(self) -> None:
         """A service that takes no connection fails to connect, with what to do."""

@@ -180,8 +180,9 @@ class ChunkTests(SynchronousTestCase):
         """A chunk that fails does not keep the ones behind it from being released later."""
         self.send(b"h", b"f", b"1")
         self.assertRaises(ValueError, self.worker.release)
+        self.send(b"2")
         self.worker.release()
-        self.assertEqual(self.worker.served, [b"h", b"f", b"1"])
+        self.assertEqual(self.worker.served, [b"h", b"f", b"1", b"2"])
 
     def test_alive(self) -> None:
         """A chunk that is held is a sign of life, too."""

@@ -141,6 +141,16 @@ class ChunkTests(Reading):
         self.assertTrue(self.conversation.ended.check(ConnectionDone))
         self.assertIsNotNone(self.pair.client.lost)
 
+    def test_halfClosedStalled(self) -> None:
+        """A read ends with the server's side at once, also while what we sent is not taken."""
+        reading = self.read(self.conversation.readChunk(10))
+        self.pair.server.pauseProducing()
+        self.conversation.write(b"never taken")
+        self.pair.server.loseWriteConnection()
+        self.pair.flush()
+        self.assertIsNone(self.pair.client.lost)
+        self.failure(reading, ConnectionFailed)
+
     def test_cancelled(self) -> None:
         """A caller that gives up gets no sentence about an answer that was late: it was not."""
         reading = self.read(self.conversation.readChunk(10))

@@ -106,10 +106,11 @@ class ListeningTests(SynchronousTestCase):
 
     def test_privileged(self) -> None:
         """What was listened on with more rights is not listened on again."""
-        service = self.service(address(FakePort(1)))
+        one = address(FakePort(1))
+        service = self.service(one)
         service.privilegedStartService()
         service.startService()
-        self.assertEqual(len(service.ports), 1)
+        self.assertEqual(cast(FakeEndpoint, one.endpoint).factories, [self.factory])
         self.assertTrue(service.running)
 
     def test_stop(self) -> None:

@@ -165,6 +165,7 @@ class ServedTests(SynchronousTestCase):
         protocol, pair = self.stalled()
         self.clock.advance(5)
         protocol.close()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.assertCutOff(pair)
 
     def test_closeSlow(self) -> None:

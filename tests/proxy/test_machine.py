@@ -13,20 +13,23 @@ from twisted_netsuite.proxy.machine import TABLE, Effect, Flow, Happening
 from twisted_netsuite.wire.machine import Machine
 
 #: What must be done, and where that leads; a dash is what can never happen. One row a state; the
-#: columns are TARGET_OPEN, TARGET_REFUSED, CLIENT_END, TARGET_END, CLIENT_LOST and TARGET_LOST.
+#: columns are TARGET_OPEN, TARGET_REFUSED, CLIENT_END, TARGET_END, CLIENT_CLOSED, CLIENT_LOST and
+#: TARGET_LOST.
 PROMISED = """
-CONNECTING:       JOIN>OPEN                        DROP_CLIENT>CLOSED NOTHING>CONNECTING_ENDED
-                  -                                DROP_TARGET>CLOSED -
-CONNECTING_ENDED: JOIN_AND_END_TARGET>CLIENT_ENDED DROP_CLIENT>CLOSED -
-                  -                                DROP_TARGET>CLOSED -
-OPEN:             -                                -                  END_TARGET>CLIENT_ENDED
-                  END_CLIENT>TARGET_ENDED          DROP_TARGET>CLOSED DROP_CLIENT>CLOSED
-CLIENT_ENDED:     -                                -                  -
-                  FINISH>CLOSED                    DROP_TARGET>CLOSED DROP_CLIENT>CLOSED
-TARGET_ENDED:     -                                -                  FINISH>CLOSED
-                  -                                DROP_TARGET>CLOSED DROP_CLIENT>CLOSED
-CLOSED:           DROP_TARGET>CLOSED               NOTHING>CLOSED     NOTHING>CLOSED
-                  NOTHING>CLOSED                   NOTHING>CLOSED     NOTHING>CLOSED
+CONNECTING:        JOIN>OPEN                        DROP_CLIENT>CLOSED NOTHING>CONNECTING_ENDED
+                   -            NOTHING>CONNECTING_CLOSED DROP_TARGET>CLOSED -
+CONNECTING_ENDED:  JOIN_AND_END_TARGET>CLIENT_ENDED DROP_CLIENT>CLOSED -
+                   -                        -             DROP_TARGET>CLOSED -
+CONNECTING_CLOSED: DELIVER>CLOSED                   NOTHING>CLOSED     -
+                   -                        -             -                  -
+OPEN:              -                                -                  END_TARGET>CLIENT_ENDED
+                   END_CLIENT>TARGET_ENDED  DROP_TARGET>CLOSED DROP_TARGET>CLOSED DROP_CLIENT>CLOSED
+CLIENT_ENDED:      -                                -                  -
+                   FINISH>CLOSED            DROP_TARGET>CLOSED DROP_TARGET>CLOSED DROP_CLIENT>CLOSED
+TARGET_ENDED:      -                                -                  FINISH>CLOSED
+                   -                        DROP_TARGET>CLOSED DROP_TARGET>CLOSED DROP_CLIENT>CLOSED
+CLOSED:            DROP_TARGET>CLOSED               NOTHING>CLOSED     NOTHING>CLOSED
+                   NOTHING>CLOSED           NOTHING>CLOSED     NOTHING>CLOSED     NOTHING>CLOSED
 """
 
 

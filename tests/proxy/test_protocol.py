@@ -303,6 +303,39 @@ class ConnectingTests(ProxyTestCase):
         self.assertEqual(list(events), [])
         self.assertGone(wires)
 
+    def closedBefore(self) -> Wires:
+        """A client that has said C{hello} and closed both ways at once, as over TLS."""
+        wires = Wires(wait=True)
+        wires.client.transport.write(b"hello")
+        wires.settle()
+        wires.toClient.loseConnection()
+        wires.settle()
+        return wires
+
+    def test_clientClosedBefore(self) -> None:
+        """What a client sent before it closed both ways at once still reaches the target."""
+        wires = self.closedBefore()
+        self.assertFalse(wires.waiting.cancelled)
+        wires.waiting.accept()
+        wires.settle()
+        self.assertEqual(wires.target.received, b"hello")
+        self.assertTrue(wires.target.ended)
+        self.assertGone(wires)
+
+    def test_clientClosedBeforeRefusal(self) -> None:
+        """A refusal for a client that has closed already leaves nothing behind."""
+        wires = self.closedBefore()
+        wires.waiting.refuse(ConnectionRefusedError(111, "Connection refused"))
+        wires.settle()
+        self.assertGone(wires)
+
+    def test_stoppedWhileConnecting(self) -> None:
+        """A proxy that stops gives up connecting, also for a client that has closed already."""
+        wires = self.closedBefore()
+        self.successResultOf(wires.factory.abortConnections())
+        self.assertTrue(wires.waiting.cancelled)
+        self.assertGone(wires)
+
     def test_refused(self) -> None:
         """A target that refuses closes that client only, in one line with target and reason."""
         for ended in (False, True):

@@ -102,4 +102,4 @@ class BuildTests(SynchronousTestCase):
     def test_targetMissing(self) -> None:
         """Without a target the plugin ends with one sentence that names the option."""
         error = self.assertRaises(SystemExit, Options().parseOptions, [])
-        self.assertIn("--to is missing; give it: Where to forward to", str(error))
+        self.assertIn("--to is missing; give where to forward to", str(error))

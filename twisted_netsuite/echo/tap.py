@@ -47,7 +47,10 @@ class EchoConfig(StreamConfig, frozen=True, kw_only=True):
     dialect: Annotated[
         Literal["classic"], msgspec.Meta(description="What is spoken on the wire.")
     ] = "classic"
-    upper: Annotated[bool, msgspec.Meta(description="Answer as it came, not upper-cased.")] = True
+    upper: Annotated[
+        bool,
+        msgspec.Meta(description="Upper-case the answers' ASCII letters, as the tutorials do."),
+    ] = True
     once: Annotated[
         bool, msgspec.Meta(description="Close each connection after its first answer.")
     ] = False

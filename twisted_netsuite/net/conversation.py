@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
@@ -99,7 +100,14 @@ class Conversation(Protocol):
             await self._arrival(timeout)
         if not self._buffer:
             assert self.ended is not None
-            raise ConnectionFailed(f"{self._name} closed the connection before it had answered.")
+            if self.ended.check(ConnectionDone):
+                raise ConnectionFailed(
+                    f"{self._name} closed the connection before it had answered."
+                )
+            raise ConnectionFailed(
+                f"The connection to {self._name} broke before an answer came: "
+                f"{connectReason(self.ended.value)}."
+            )
         piece = bytes(self._buffer[:most])
         del self._buffer[:most]
         if self._paused and len(self._buffer) < MAX_WAITING:
@@ -207,6 +215,8 @@ def connectReason(error: BaseException | None) -> str:
             return error.args[-1].lower().rstrip(".")
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
+    if isinstance(error, SSLError) and error.args and isinstance(error.args[0], list):
+        return "TLS: " + ", ".join(reason for *_, reason in error.args[0])
     text = str(error).replace("\n", " ").rstrip(".")
     if text[1:2].isupper():
         # The first word is an abbreviation.

@@ -183,7 +183,8 @@ def _explain(
     if found := _UNKNOWN.match(message):
         return f"{name(found[1])} is not known; {didYouMean(found[1], fields)}"
     if found := _MISSING.match(message):
-        return f"{name(found[1])} is missing; give it: {fields[found[1]].description}"
+        description = fields[found[1]].description
+        return f"{name(found[1])} is missing; give {description[:1].lower() + description[1:]}"
     found = _AT.fullmatch(message)
     path, message = (found[2], found[1]) if found else ("", message)
     field = fields.get(re.split(r"[.\[]", path)[0])

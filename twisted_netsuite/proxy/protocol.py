@@ -9,8 +9,9 @@ L{HALF_CLOSED_IDLE}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -118,6 +119,13 @@ class TargetLeg(Protocol):
         """The target is gone."""
         if self._closing is not None:
             self._closing.stop()
+        if reason.check(SSLError):
+            self._client.log.warn(
+                "{peer}: {target} was lost: {reason}",
+                peer=self._client.peer,
+                target=self._client.factory.targetName,
+                reason=connectReason(reason.value),
+            )
         self._client.happened(Happening.TARGET_LOST, reason)
         self._client.factory.targets.discard(self)
         self.gone.callback(None)
@@ -176,7 +184,8 @@ class ClientLeg(ServedProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
         super().connectionLost(reason)
-        self.happened(Happening.CLIENT_LOST, reason)
+        closed = reason.check(ConnectionDone) is not None
+        self.happened(Happening.CLIENT_CLOSED if closed else Happening.CLIENT_LOST, reason)
 
     def happened(self, happening: Happening, reason: Failure | None = None) -> None:
         """
@@ -191,6 +200,8 @@ class ClientLeg(ServedProtocol):
             case Effect.JOIN_AND_END_TARGET:
                 self._join()
                 self._endTarget()
+            case Effect.DELIVER:
+                self._deliver()
             case Effect.END_TARGET:
                 self._endTarget()
             case Effect.END_CLIENT:
@@ -238,6 +249,11 @@ class ClientLeg(ServedProtocol):
             self.transport.resumeProducing()
         if early:
             self._write(b"".join(early))
+
+    def _deliver(self) -> None:
+        assert self._target is not None
+        self._target.transport.write(b"".join(self._early))
+        self._target.close()
 
     def _endTarget(self) -> None:
         assert self._target is not None
@@ -319,6 +335,7 @@ class ProxyFactory(ServedFactory):
         self.targetName = targetName
         self.logData = logData
         self.targets: set[TargetLeg] = set()
+        self._connecting: set[Deferred[IProtocol]] = set()
 
     def connectTarget(self, client: ClientLeg) -> Deferred[IProtocol]:
         """
@@ -329,7 +346,10 @@ class ProxyFactory(ServedFactory):
         """
         factory = Factory.forProtocol(lambda: TargetLeg(client))
         factory.noisy = False
-        return self._target.connect(factory)
+        connecting = self._target.connect(factory)
+        self._connecting.add(connecting)
+        connecting.addBoth(self._connected, connecting)
+        return connecting
 
     def abortConnections(self) -> Deferred[None]:
         """
@@ -338,9 +358,15 @@ class ProxyFactory(ServedFactory):
         @return: fires when all have gone.
         """
         gone = [super().abortConnections(), *(leg.gone for leg in self.targets)]
+        for connecting in list(self._connecting):
+            connecting.cancel()
         for leg in list(self.targets):
             leg.transport.abortConnection()
         return gatherResults(gone).addCallback(lambda _: None)
+
+    def _connected(self, result: Any, connecting: Deferred[IProtocol]) -> Any:
+        self._connecting.discard(connecting)
+        return result
 
     def logChunk(self, client: ClientLeg, verb: str, data: bytes) -> None:
         """

@@ -1,0 +1,213 @@
+"""
+From a configuration to what listens: checked before, told of after.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.ops.sample import SAMPLE, SampleConfig
+from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.listening import ListeningService
+from twisted_netsuite.ops.launch import TableService, build, dialled, launch, makerFor
+from twisted_netsuite.ops.options import PluginOptions, optionsFor
+
+SampleOptions = optionsFor(SAMPLE, "A sample.")
+
+
+def sample(**told: Any) -> SampleConfig:
+    """Make a configuration."""
+    return SampleConfig(**({"root": "/srv"} | told))
+
+
+class BuildTests(SynchronousTestCase):
+    """L{build}: services that listen once they are started."""
+
+    def test_names(self) -> None:
+        """Each service is named as planned; those beside the first have a name of their own."""
+        planned = [
+            (SAMPLE, "sample.a", sample()),
+            (SAMPLE, "sample.b", sample(colour="green")),
+        ]
+        services = build(planned, MemoryReactorClock())
+        names = [service.name for service in services]
+        self.assertEqual(names, ["sample.a", "sample.b", "sample.b-second"])
+
+    def test_reactor(self) -> None:
+        """They are built for the reactor that was handed in, and listen on nothing yet."""
+        reactor: Any = MemoryReactorClock()
+        (service,) = build([(SAMPLE, "sample", sample())], reactor)
+        self.assertEqual(reactor.tcpServers, [])
+        service.startService()
+        self.assertEqual(reactor.tcpServers[0][0], 7000)
+
+    def test_wrong(self) -> None:
+        """What is wrong is told as it is for one service, with its name for several."""
+        wrong = (SAMPLE, "sample.b", sample(root="wrong"))
+        with self.assertRaises(ConfigurationError) as alone:
+            build([wrong], MemoryReactorClock())
+        with self.assertRaises(ConfigurationError) as among:
+            build([(SAMPLE, "sample.a", sample()), wrong], MemoryReactorClock())
+        self.assertEqual(str(alone.exception), "The root 'wrong' is wrong; give another.")
+        self.assertEqual(str(among.exception), f"sample.b: {alone.exception}")
+
+
+class LaunchTests(SynchronousTestCase):
+    """L{launch} and L{makerFor} on real sockets of loopback, which are never listened on."""
+
+    def options(self, *words: str) -> PluginOptions:
+        """Parse the options of the whole suite."""
+        options = PluginOptions()
+        options.parseOptions(list(words))
+        return options
+
+    @contextmanager
+    def port(self) -> Iterator[int]:
+        """Hold a port of loopback."""
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+            yield sock.getsockname()[1]
+
+    def test_all(self) -> None:
+        """The application holds every service, started by nobody yet, and its ports are free."""
+        with self.port() as number:
+            pass
+        listens = {"a": f"tcp:{number}:interface=127.0.0.1", "b": "tcp:0:interface=127.0.0.1"}
+        application = launch(
+            self.options(),
+            [(SAMPLE, name, sample(listen=[where])) for name, where in listens.items()],
+        )
+        self.assertIsInstance(application, MultiService)
+        self.assertEqual([service.name for service in application], ["a", "b"])
+        self.assertFalse(application.running)
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", number))
+
+    def test_inUse(self) -> None:
+        """A port in use ends the program with one sentence, before anything is daemonised."""
+        with self.port() as number, self.assertRaises(SystemExit) as caught:
+            where = f"tcp:{number}:interface=127.0.0.1"
+            launch(self.options(), [(SAMPLE, "a", sample(listen=[where]))])
+        self.assertEqual(
+            caught.exception.code,
+            f"netsuite: Cannot listen on tcp 127.0.0.1:{number}: address already in use; stop the "
+            "program that holds it, or give another address with --listen.",
+        )
+
+    def test_twice(self) -> None:
+        """Two services on one address end the program with one sentence."""
+        with self.assertRaises(SystemExit) as caught:
+            where = "unix:/tmp/netsuite-test-nobody-listens-here"
+            launch(self.options(), [(SAMPLE, name, sample(listen=[where])) for name in "ab"])
+        self.assertIn("is given twice", str(caught.exception.code))
+
+    def test_wrong(self) -> None:
+        """A configuration that is wrong ends the program with one sentence, when checked, too."""
+        for words in ([], ["--check"]):
+            with self.assertRaises(SystemExit) as caught:
+                launch(self.options(*words), [(SAMPLE, "a", sample(root="wrong"))])
+            self.assertEqual(
+                caught.exception.code, "netsuite: The root 'wrong' is wrong; give another."
+            )
+
+    def test_check(self) -> None:
+        """A check ends with status 0 and says so; it binds nothing, so a port in use is right."""
+        self.patch(sys, "stdout", io.StringIO())
+        with self.port() as number:
+            where = f"tcp:{number}:interface=127.0.0.1"
+            for count, said in ((1, "1 service"), (2, "2 services")):
+                planned = [(SAMPLE, str(n), sample(listen=[where])) for n in range(count)]
+                with self.assertRaises(SystemExit) as caught:
+                    launch(self.options("--check"), planned)
+                self.assertEqual(caught.exception.code, 0)
+                output: Any = sys.stdout
+                self.assertEqual(
+                    output.getvalue().splitlines()[-1],
+                    f"netsuite: the configuration is right ({said}).",
+                )
+
+    def test_table(self) -> None:
+        """A table is printed after all services, so that it shows what really listens."""
+        planned = [(SAMPLE, "a", sample(listen=["tcp:0:interface=127.0.0.1"]))]
+        (*_, last) = launch(self.options("--table"), planned)
+        self.assertIsInstance(last, TableService)
+
+    def test_maker(self) -> None:
+        """A plugin's makeService builds the one service of its options."""
+        options = SampleOptions()
+        options.parseOptions(["--root", "/srv", "--listen", "tcp:0:interface=127.0.0.1"])
+        (service,) = makerFor(SAMPLE)(options)
+        assert isinstance(service, ListeningService)
+        self.assertEqual((service.name, service.running), ("sample", False))
+
+    def test_makerWrong(self) -> None:
+        """Its sentence begins with the plugin's own name."""
+        options = SampleOptions()
+        options.parseOptions(["--root", "wrong"])
+        with self.assertRaises(SystemExit) as caught:
+            makerFor(SAMPLE)(options)
+        self.assertIn("netsuite-sample: The root", str(caught.exception.code))
+
+
+class TableTests(SynchronousTestCase):
+    """L{TableService}: what is listening, for people."""
+
+    def test_table(self) -> None:
+        """Each port has a line with service, address, dialect, and a line that can be typed."""
+        reactor = MemoryReactorClock()
+        listen = ["tcp:7000", "tcp:80:interface=\\:\\:", "unix:/run/x"]
+        services = build([(SAMPLE, "sample.main", sample(listen=listen))], reactor)
+        output = io.StringIO()
+        table = TableService(services, output)
+        for service in (*services, table):
+            service.startService()
+        self.assertEqual(
+            output.getvalue().splitlines(),
+            [
+                "SERVICE      ADDRESS           DIALECT  TRY",
+                "sample.main  tcp 0.0.0.0:7000  spoken   try 127.0.0.1:7000",
+                "sample.main  tcp [::]:80       spoken   try [::1]:80",
+                "sample.main  unix:/run/x       spoken   try unix:/run/x",
+            ],
+        )
+
+    def test_nothing(self) -> None:
+        """Without a port there is only the head."""
+        output = io.StringIO()
+        TableService([], output).startService()
+        self.assertEqual(output.getvalue(), "SERVICE  ADDRESS  DIALECT  TRY\n")
+
+
+class DialledTests(SynchronousTestCase):
+    """L{dialled}: an address of a port as a client on this machine writes it."""
+
+    def test_addresses(self) -> None:
+        """What stands for all addresses is dialled on loopback; datagrams say that they are."""
+        for host, address in (
+            (IPv4Address("TCP", "192.0.2.1", 7), "192.0.2.1:7"),
+            (IPv4Address("TCP", "0.0.0.0", 7), "127.0.0.1:7"),
+            (IPv6Address("TCP", "::", 7), "[::1]:7"),
+            (IPv6Address("TCP", "2001:db8::1", 7), "[2001:db8::1]:7"),
+            (IPv4Address("UDP", "0.0.0.0", 7), "udp:127.0.0.1:7"),
+            (IPv6Address("UDP", "::", 7), "udp:[::1]:7"),
+            (UNIXAddress("/run/x"), "unix:/run/x"),
+        ):
+
+            class Port:
+                """A port there."""
+
+                getHost = staticmethod(lambda host=host: host)
+
+            port: Any = Port()
+            self.assertEqual(dialled(port), address)
