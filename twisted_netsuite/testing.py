@@ -145,6 +145,10 @@ class MemoryTransport:
         """Tell the other end's address."""
         return self._peer
 
+    def getHandle(self) -> object:
+        """There is no handle below this transport."""
+        return None
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Note it."""
         self.noDelay = enabled
@@ -266,7 +270,10 @@ class Pair:
 
 
 def connectPair(
-    server: IProtocol, client: IProtocol, serverAddress: IAddress | None = None
+    server: IProtocol,
+    client: IProtocol,
+    serverAddress: IAddress | None = None,
+    clientAddress: IAddress | None = None,
 ) -> Pair:
     """
     Connect two protocols in memory.
@@ -274,10 +281,11 @@ def connectPair(
     @param server: gets its C{connectionMade} first.
     @param client: the other.
     @param serverAddress: where the server seems to be.
+    @param clientAddress: where the client seems to be.
     @return: the connection; L{Pair.flush} lets it work.
     """
     near = serverAddress or IPv4Address("TCP", "127.0.0.1", 7)
-    far = IPv4Address("TCP", "127.0.0.1", 50_000)
+    far = clientAddress or IPv4Address("TCP", "127.0.0.1", 50_000)
     serverEnd, clientEnd = MemoryTransport(near, far), MemoryTransport(far, near)
     serverEnd.other, clientEnd.other = clientEnd, serverEnd
     serverEnd.protocol, clientEnd.protocol = server, client
@@ -308,7 +316,8 @@ class MemoryEndpoint:
         client = protocolFactory.buildProtocol(address)
         if server is None or client is None:
             return fail(ConnectionLost())
-        self.pairs.append(connectPair(server, client))
+        near = IPv4Address("TCP", "127.0.0.1", 40_000 + len(self.pairs))
+        self.pairs.append(connectPair(server, client, clientAddress=near))
         return succeed(client)
 
     def flush(self, size: int = BUFFER_SIZE) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
 from twisted.internet.address import IPv6Address
@@ -40,6 +40,9 @@ from twisted_netsuite.wire.text import decodeText
 MAX_KEPT = 1000
 MAX_KEPT_TEXT = 1024 * 1024
 
+#: Of those, messages from one host: a stranger who floods leaves room for the others.
+MAX_KEPT_OF_HOST = 200
+
 #: Senders of whom it is remembered where they came in, so that an answer leaves from there.
 MAX_SENDERS = 4096
 
@@ -51,6 +54,7 @@ ANSWER_BURST = 20
 #: Short on purpose: an answer may be at most three times its question, headers counted.
 KEPT = "No operator is here; your message is kept."
 NOT_KEPT = "No operator is here; message not kept."
+AUTOMATIC = frozenset({KEPT.casefold(), NOT_KEPT.casefold()})
 
 
 #: A few people share the work at the most; a console may be silent for ever.
@@ -69,6 +73,7 @@ class Switchboard:
         @param clock: the reactor, or a fake clock in tests.
         @param now: tells the time of day in seconds since 1970.
         """
+        self._clock = clock
         self._now = now
         self._consoles: list[Operator] = []
         self._answers = TokenBuckets(clock, ANSWER_RATE, ANSWER_BURST)
@@ -76,6 +81,7 @@ class Switchboard:
         self._heardOn: OrderedDict[str, PlainChat] = OrderedDict()
         self.kept: deque[Message] = deque()
         self._keptText = 0
+        self._keptOf: Counter[str] = Counter()
 
     def listen(self) -> PlainChat:
         """
@@ -83,9 +89,25 @@ class Switchboard:
 
         @return: feeds this switchboard.
         """
-        line = PlainChat(self)
+        return PlainChat(self._clock, self)
+
+    def opened(self, line: PlainChat) -> None:
+        """
+        Send answers through a line from now on.
+
+        @param line: is listening.
+        """
         self._lines.append(line)
-        return line
+
+    def closed(self, line: PlainChat) -> None:
+        """
+        Send nothing more through a line.
+
+        @param line: has stopped listening.
+        """
+        self._lines.remove(line)
+        for sender in [sender for sender, on in self._heardOn.items() if on is line]:
+            del self._heardOn[sender]
 
     def attach(self, console: Operator) -> None:
         """
@@ -97,6 +119,7 @@ class Switchboard:
         while self.kept and console in self._consoles:
             message = self.kept.popleft()
             self._keptText -= len(message.text)
+            self._keptOf -= Counter((_host(message),))
             console.show(message)
 
     def detach(self, console: Operator) -> None:
@@ -161,8 +184,10 @@ class Switchboard:
 
     def _keep(self, message: Message) -> bool:
         size = len(message.text)
-        if len(self.kept) >= MAX_KEPT or self._keptText + size > MAX_KEPT_TEXT:
+        full = len(self.kept) >= MAX_KEPT or self._keptText + size > MAX_KEPT_TEXT
+        if full or self._keptOf[_host(message)] >= MAX_KEPT_OF_HOST:
             return False
+        self._keptOf[_host(message)] += 1
         self.kept.append(message)
         self._keptText += size
         return True
@@ -171,6 +196,10 @@ class Switchboard:
 def _written(addr: tuple[str, int]) -> str:
     host, port = addr
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _host(message: Message) -> str:
+    return message.sender.rpartition(":")[0]
 
 
 def _parsed(to: str) -> tuple[str, int, int]:
@@ -187,12 +216,22 @@ def _parsed(to: str) -> tuple[str, int, int]:
 class PlainChat(GuardedDatagrams):
     """Takes lines of text from plain UDP clients on one address."""
 
-    def __init__(self, switchboard: Switchboard) -> None:
+    def __init__(self, clock: IReactorTime, switchboard: Switchboard) -> None:
         """
+        @param clock: the reactor, or a fake clock in tests.
         @param switchboard: gets every line.
         """
-        super().__init__()
+        super().__init__(clock)
         self._switchboard = switchboard
+
+    def startProtocol(self) -> None:
+        """Offer this line for answers."""
+        super().startProtocol()
+        self._switchboard.opened(self)
+
+    def stopProtocol(self) -> None:
+        """Take it back."""
+        self._switchboard.closed(self)
 
     @property
     def version(self) -> int:
@@ -202,7 +241,8 @@ class PlainChat(GuardedDatagrams):
     def guardedReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Pass a line on; a blank one says nothing, and is not answered."""
         text = decodeText(datagram, MAX_TEXT).strip()
-        if text:
+        # Our own answer that comes back is from a service that answers everything.
+        if text and text.casefold() not in AUTOMATIC:
             self._switchboard.heard(self, text, addr, len(datagram))
 
 
@@ -259,11 +299,13 @@ class Operator(LineOnlyReceiver, ServedProtocol):
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """The console does not take its messages."""
+        """The console does not take its messages; its lines wait too, as each may be answered."""
+        self.transport.pauseProducing()
         self.factory.switchboard.detach(self)
 
     def resumeProducing(self) -> None:
         """It has taken them."""
+        self.transport.resumeProducing()
         self.factory.switchboard.attach(self)
 
     def stopProducing(self) -> None:

@@ -6,6 +6,7 @@ L{twisted_netsuite.net.conversation.DatagramConversation}.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from twisted_netsuite.chat.messages import (
     decodeForConsole,
     encodeLine,
 )
-from twisted_netsuite.errors import LimitExceeded, ProtocolError
+from twisted_netsuite.errors import ConfigurationError, LimitExceeded, ProtocolError
 from twisted_netsuite.wire.text import cleanText
 
 
@@ -34,6 +35,23 @@ def defaultSocket() -> str:
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/netsuite-{os.getuid()}"  # noqa: S108
     return str(Path(runtime) / "netsuite-chat.sock")
+
+
+def requirePrivate(directory: str) -> None:
+    """
+    See to it that nobody else can put a socket of his own into a directory.
+
+    @param directory: exists.
+    @raise ConfigurationError: when it is not this user's alone.
+    @raise OSError: when it cannot be looked at.
+    """
+    status = os.lstat(directory)
+    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not private or status.st_uid != os.getuid():
+        raise ConfigurationError(
+            f"The directory {directory!r} is not this user's alone; "
+            "give the operators' socket another place with --operate."
+        )
 
 
 class OperatorClient(LineOnlyReceiver):

@@ -5,20 +5,15 @@ The C{twistd} plugin C{netsuite-chat}: its configuration, options and services.
 from __future__ import annotations
 
 import os
-import stat
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
-from zope.interface import implementer
 
 from twisted_netsuite.chat.classic import OperatorFactory, Switchboard
-from twisted_netsuite.chat.client import defaultSocket
+from twisted_netsuite.chat.client import defaultSocket, requirePrivate
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.addresses import StreamAddress, parseListen
+from twisted_netsuite.net.addresses import parseListen, privately
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.ops.config import Kind, Listen, ServiceConfig
 from twisted_netsuite.ops.launch import makerFor
@@ -52,6 +47,7 @@ def build(config: ChatConfig, reactor: Any) -> list[ListeningService]:
     """
     addresses = [parseListen(reactor, text, ("datagram",)) for text in config.listen]
     path = absolute(config.operate) if config.operate else _defaultSocket()
+    socket = f"unix:address={quoteStringArgument(path)}"
     switchboard = Switchboard(reactor)
     clients = ListeningService(
         reactor,
@@ -62,37 +58,13 @@ def build(config: ChatConfig, reactor: Any) -> list[ListeningService]:
     )
     operators = ListeningService(
         reactor,
-        [_privateAddress(reactor, path)],
+        [privately(reactor, parseListen(reactor, socket, ("stream",)))],
         factory=OperatorFactory(reactor, switchboard),
         dialect="operator",
         example=lambda address: f"netsuite chat --plain --operate {path}",
     )
     operators.name = "operators"
     return [clients, operators]
-
-
-def _privateAddress(reactor: Any, path: str) -> StreamAddress:
-    address = parseListen(
-        reactor, f"unix:address={quoteStringArgument(path)}:mode=600", ("stream",)
-    )
-    assert isinstance(address, StreamAddress)
-    return StreamAddress(address.description, _PrivateEndpoint(address.endpoint))
-
-
-@implementer(IStreamServerEndpoint)
-@dataclass(frozen=True)
-class _PrivateEndpoint:
-    """Listens on a socket that is private from the first moment, not only after a chmod."""
-
-    endpoint: IStreamServerEndpoint
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Listen under a mask that takes every right from others."""
-        mask = os.umask(0o177)
-        try:
-            return self.endpoint.listen(protocolFactory)
-        finally:
-            os.umask(mask)
 
 
 def _defaultSocket() -> str:
@@ -107,13 +79,7 @@ def _defaultSocket() -> str:
             f"The directory {directory!r} for the operators' socket cannot be made: "
             f"{(error.strerror or '').lower()}; give another socket with --operate."
         ) from error
-    status = os.lstat(directory)
-    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
-    if not private or status.st_uid != os.getuid():
-        raise ConfigurationError(
-            f"The directory {directory!r} is not this user's alone; "
-            "give the operators' socket another place with --operate."
-        )
+    requirePrivate(directory)
     return path
 
 

@@ -14,7 +14,7 @@ import msgspec
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 
-from twisted_netsuite.chat.client import OperatorClient, defaultSocket
+from twisted_netsuite.chat.client import OperatorClient, defaultSocket, requirePrivate
 from twisted_netsuite.chat.messages import MAX_TEXT, Message, Notice
 from twisted_netsuite.cli.lines import LineReader
 from twisted_netsuite.cli.run import say
@@ -40,10 +40,14 @@ async def operate(reactor: Any, path: str) -> int:
     @param path: the service's Unix socket; empty for the default one.
     @return: the exit status.
     """
-    path = path or defaultSocket()
+    path = os.path.expanduser(path or defaultSocket())
     console = OperatorClient(_show)
     try:
-        await connectProtocol(UNIXClientEndpoint(reactor, os.path.expanduser(path)), console)
+        if path == defaultSocket():
+            requirePrivate(os.path.dirname(path))
+        await connectProtocol(UNIXClientEndpoint(reactor, path), console)
+    except ConfigurationError:
+        raise
     except Exception as error:
         raise ConnectionFailed(
             f"Cannot reach the chat service at {path}: {connectReason(error)}; see whether it runs "
@@ -77,7 +81,10 @@ def _show(record: Message | Notice) -> None:
     if isinstance(record, Notice):
         click.secho(f"* {record.text}", fg="yellow")
         return
-    clock = time.strftime("%H:%M:%S", time.localtime(record.time))
+    try:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.time))
+    except (OverflowError, ValueError, OSError):
+        clock = "--:--:--"
     head = click.style(f"A message from [{record.sender}]:", fg="green")
     click.echo(f"{clock} {head} {record.text}")
 

@@ -4,6 +4,7 @@ Running one command of the C{netsuite} program on the reactor, and turning its e
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import ConfigurationError, NetsuiteError
+from twisted_netsuite.wire.text import cleanText
 
 #: What a shell reports of a program that Ctrl-C ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -31,6 +33,10 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
     """
     from twisted.internet import reactor as installed
 
+    for stream in (sys.stdout, sys.stderr):
+        # A character that this terminal lacks is no reason to end.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     reactor: Any = installed
     status = INTERRUPTED
     stopping = False
@@ -89,7 +95,7 @@ def say(sentence: str) -> None:
 
     @param sentence: what to say.
     """
-    print(f"netsuite: {sentence}", file=sys.stderr)
+    print(cleanText(f"netsuite: {sentence}"), file=sys.stderr)
 
 
 def writeOut(data: bytes) -> None:

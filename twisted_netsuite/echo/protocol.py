@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_netsuite.net.datagrams import GuardedDatagrams
 from twisted_netsuite.net.eager import eagerWrite
+from twisted_netsuite.net.limits import Clock
 from twisted_netsuite.net.serving import (
     DEFAULT_LIMITS,
     ConnectionLimits,
@@ -100,11 +101,12 @@ class EchoFactory(ServedFactory):
 class EchoDatagrams(GuardedDatagrams):
     """Answers each datagram; an empty one with an empty one."""
 
-    def __init__(self, answer: Answer = bytes.upper) -> None:
+    def __init__(self, clock: Clock, answer: Answer = bytes.upper) -> None:
         """
+        @param clock: the reactor, or a fake clock in tests.
         @param answer: message to answer, as from L{answerFor}.
         """
-        super().__init__()
+        super().__init__(clock)
         self._answer = answer
 
     def guardedReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:

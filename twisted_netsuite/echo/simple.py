@@ -14,12 +14,14 @@ from twisted.internet.interfaces import IPullProducer, IReactorTime
 from zope.interface import implementer
 
 from twisted_netsuite.net.datagrams import GuardedDatagrams, largestAnswer
+from twisted_netsuite.net.limits import Clock
 from twisted_netsuite.net.serving import (
     DEFAULT_LIMITS,
     ConnectionLimits,
     ServedFactory,
     ServedProtocol,
 )
+from twisted_netsuite.net.tls import peerHasClosed
 
 #: Tells the time of day in seconds since 1970, UTC.
 Now = Callable[[], float]
@@ -91,6 +93,10 @@ class Chargen(ServedProtocol):
 
     def resumeProducing(self) -> None:
         """Send the pattern once more."""
+        if peerHasClosed(self.transport):
+            self.transport.unregisterProducer()
+            self.transport.abortConnection()
+            return
         self.idle.touch()
         self.transport.write(CHARGEN_PATTERN)
 
@@ -164,11 +170,12 @@ class DiscardDatagrams(GuardedDatagrams):
 class TellDatagrams(GuardedDatagrams):
     """Answers every datagram with one message, whatever is in it."""
 
-    def __init__(self, tell: Callable[[], bytes]) -> None:
+    def __init__(self, clock: Clock, tell: Callable[[], bytes]) -> None:
         """
+        @param clock: the reactor, or a fake clock in tests.
         @param tell: makes the message.
         """
-        super().__init__()
+        super().__init__(clock)
         self._tell = tell
 
     def guardedReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
@@ -179,11 +186,12 @@ class TellDatagrams(GuardedDatagrams):
 class ChargenDatagrams(GuardedDatagrams):
     """Answers every datagram with a random number of characters, never so many as to amplify."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, clock: Clock, random: Random) -> None:
         """
+        @param clock: the reactor, or a fake clock in tests.
         @param random: chooses the number.
         """
-        super().__init__()
+        super().__init__(clock)
         self._random = random
 
     def guardedReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:

@@ -86,7 +86,7 @@ def build(config: EchoConfig, reactor: Any) -> list[ListeningService]:
             reactor,
             addresses,
             factory=_factory(config, reactor),
-            datagrams=lambda: _datagrams(config),
+            datagrams=lambda: _datagrams(config, reactor),
             dialect=config.service if config.service != "echo" else config.dialect,
             example=lambda address: f"netsuite echo {address} hello",
         )
@@ -106,16 +106,16 @@ def _factory(config: EchoConfig, reactor: Any) -> ServedFactory:
             return EchoFactory(reactor, answer, once=config.once, limits=config.limits())
 
 
-def _datagrams(config: EchoConfig) -> DatagramProtocol:
+def _datagrams(config: EchoConfig, reactor: Any) -> DatagramProtocol:
     match config.service:
         case "discard":
-            return DiscardDatagrams()
+            return DiscardDatagrams(reactor)
         case "chargen":
-            return ChargenDatagrams(Random())
+            return ChargenDatagrams(reactor, Random())
         case "daytime" | "time":
-            return TellDatagrams(_tell(config))
+            return TellDatagrams(reactor, _tell(config))
         case "echo":
-            return EchoDatagrams(answerFor(upper=config.upper, reply=config.reply))
+            return EchoDatagrams(reactor, answerFor(upper=config.upper, reply=config.reply))
 
 
 def _tell(config: EchoConfig) -> Callable[[], bytes]:

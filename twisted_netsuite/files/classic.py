@@ -14,11 +14,16 @@ from twisted_netsuite.files.machine import TABLE, Act, Event, Turn
 from twisted_netsuite.files.root import OpenFile, Root
 from twisted_netsuite.net.chunks import ChunkProtocol
 from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits, ServedFactory
+from twisted_netsuite.net.tls import peerHasClosed
 from twisted_netsuite.wire.machine import Machine
+from twisted_netsuite.wire.text import shownBytes
 
 #: Bytes read from the disk at a time. Larger pieces are no faster, and hold the reactor for longer
 #: when the disk is slow.
 PIECE = 128 * 1024
+
+#: Bytes of a request that the log shows: as much as the longest name of a file, and some path.
+MAX_LOGGED = 512
 
 _REQUEST = b"get"
 
@@ -49,7 +54,10 @@ class ClassicGet(ChunkProtocol):
                 self.transport.write(b"%d" % self._file.size)
             case Act.REFUSE:
                 self.log.info(
-                    "{peer}: refused {chunk!r}: {error}", peer=self.peer, chunk=chunk, error=error
+                    "{peer}: refused {chunk}: {error}",
+                    peer=self.peer,
+                    chunk=shownBytes(chunk, MAX_LOGGED),
+                    error=error,
                 )
                 self.transport.write(f"err: {error}".encode())
             case Act.SEND:
@@ -63,18 +71,25 @@ class ClassicGet(ChunkProtocol):
         except NetsuiteError as error:
             return Event.NOT_FOUND, f"{error.wireCode}: {error.sentence}"
         self.log.info(
-            "{peer}: gets {name!r}, {size} bytes", peer=self.peer, name=name, size=self._file.size
+            "{peer}: gets {name}, {size} bytes",
+            peer=self.peer,
+            name=shownBytes(name, MAX_LOGGED),
+            size=self._file.size,
         )
         return Event.FOUND, ""
 
     def _send(self) -> None:
         self._offset = 0
         self.hold()
+        self.transport.unregisterProducer()
         self.transport.registerProducer(self, False)
 
     def resumeProducing(self) -> None:
         """Send the next piece."""
         assert self._file is not None
+        if peerHasClosed(self.transport):
+            self._breakOff("the client has closed")
+            return
         self.idle.touch()
         left = self._file.size - self._offset
         if not left:
@@ -96,6 +111,7 @@ class ClassicGet(ChunkProtocol):
 
     def _sent(self) -> None:
         self.transport.unregisterProducer()
+        self.watchAnswers()
         self._closeFile()
         self._machine.feed(Event.SENT)
         self.release()

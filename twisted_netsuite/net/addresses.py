@@ -14,22 +14,25 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from OpenSSL.crypto import Error as PEMError
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     StandardIOEndpoint,
     UNIXClientEndpoint,
     clientFromString,
+    quoteStringArgument,
     serverFromString,
 )
 from twisted.internet.interfaces import (
     IListeningPort,
+    IProtocolFactory,
     IReactorFDSet,
     IReactorSocket,
     IReactorSSL,
@@ -44,6 +47,7 @@ from zope.interface import implementer
 
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.datagrams import bindDatagrams
+from twisted_netsuite.wire.text import cleanText
 
 _UDP_FORM = "udp:PORT[:interface=ADDR]"
 
@@ -70,7 +74,8 @@ def peerName(address: object) -> str:
         case IPv6Address():
             return f"[{address.host}]:{address.port}"
         case UNIXAddress():
-            return f"unix:{os.fsdecode(address.name)}" if address.name else "unix"
+            # A client may bind its socket to any name before it connects.
+            return f"unix:{cleanText(os.fsdecode(address.name))}" if address.name else "unix"
         case _:
             return str(address)
 
@@ -119,7 +124,8 @@ class Bind:
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
-            return self.host == "localhost"
+            # A name is resolved only when it is bound, and may then be anything.
+            return False
 
 
 @dataclass(frozen=True)
@@ -211,8 +217,9 @@ def parseListen(
             f"This service speaks datagrams, so it cannot listen on {description!r}; "
             f"give {_UDP_FORM}."
         )
+    absolute = _withAbsolutePath(description)
     try:
-        endpoint = serverFromString(reactor, description)
+        endpoint = serverFromString(reactor, absolute)
     except _UNUSABLE as error:
         raise ConfigurationError(
             f"The listen address {description!r} cannot be understood ({_reason(error)}); "
@@ -223,7 +230,7 @@ def parseListen(
             f"{description!r} is one connection and no address to listen on; "
             "give an endpoint string such as tcp:7007:interface=127.0.0.1."
         )
-    address = StreamAddress(description, endpoint)
+    address = StreamAddress(absolute, endpoint)
     for bind in address.binds():
         _checkPort(description, bind.port)
         if bind.kind == "unix" and not bind.host:
@@ -232,6 +239,18 @@ def parseListen(
                 "unix:/run/echo.sock."
             )
     return address
+
+
+_UNIX = re.compile(r"unix:(?:address=)?(?P<path>(?:\\.|[^:\\=])+)(?P<rest>(?::.*)?)", re.DOTALL)
+
+
+def _withAbsolutePath(description: str) -> str:
+    """Fix a relative path of a socket: C{twistd} may change its directory before it is bound."""
+    found = _UNIX.fullmatch(description)
+    if found is None:
+        return description
+    path = os.path.abspath(re.sub(r"\\(.)", r"\1", found["path"]))
+    return f"unix:address={quoteStringArgument(path)}{found['rest']}"
 
 
 def _parseUDP(description: str) -> DatagramAddress:
@@ -337,6 +356,38 @@ class _BindNotes:
     adoptStreamPort = adoptStreamConnection = adoptDatagramPort = _none
 
 
+@implementer(IStreamServerEndpoint)
+@dataclass(frozen=True)
+class _PrivateEndpoint:
+    """Listens on a socket that is private from the first moment, not only after a chmod."""
+
+    endpoint: IStreamServerEndpoint
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen under a mask that takes every right from others."""
+        mask = os.umask(0o177)
+        try:
+            return self.endpoint.listen(protocolFactory)
+        finally:
+            os.umask(mask)
+
+
+def privately(reactor: object, address: ListenAddress) -> ListenAddress:
+    """
+    Keep other users of this machine from a Unix socket.
+
+    @param reactor: will listen.
+    @param address: any address.
+    @return: the same; for a Unix socket without a mode of its own, with mode 0600.
+    """
+    unix = all(bind.kind == "unix" for bind in address.binds())
+    if not isinstance(address, StreamAddress) or not unix or ":mode=" in address.description:
+        return address
+    private = parseListen(reactor, f"{address.description}:mode=600", ("stream",))
+    assert isinstance(private, StreamAddress)
+    return StreamAddress(private.description, _PrivateEndpoint(private.endpoint))
+
+
 def requireLocal(addresses: Iterable[ListenAddress], danger: str) -> None:
     """
     Refuse to offer something dangerous to other machines.
@@ -415,10 +466,14 @@ def _tryUNIX(path: str) -> None:
     if not stat.S_ISSOCK(kind):
         raise OSError(errno.EEXIST, "a file that is no socket is in its place")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A listener whose backlog is full would let a blocking probe wait for ever.
+        probe.setblocking(False)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             return
+        except BlockingIOError:
+            pass
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
@@ -489,6 +544,3 @@ def parseConnect(reactor: object, address: str) -> IStreamClientEndpoint:
             f"The address {address!r} cannot be understood ({_reason(error)}); give HOST:PORT, "
             "unix:PATH or a Twisted client endpoint string such as tls:HOST:PORT."
         ) from error
-
-
-DatagramProtocolMaker = Callable[[], DatagramProtocol]

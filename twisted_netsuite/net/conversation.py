@@ -64,11 +64,6 @@ class Conversation(Protocol):
         """
         self.transport.write(data)
 
-    def endWriting(self) -> None:
-        """Say that nothing more will be sent; the answers can still be read."""
-        if hasattr(self.transport, "loseWriteConnection"):
-            self.transport.loseWriteConnection()
-
     def close(self) -> None:
         """Close the connection."""
         self.transport.loseConnection()

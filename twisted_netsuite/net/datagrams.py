@@ -18,6 +18,8 @@ from twisted.internet.udp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_netsuite.net.limits import Clock, TokenBuckets
+
 #: Source ports of services that answer whatever they get: echo, daytime, qotd, chargen and time.
 #: An answer to one of them would be answered again, for ever.
 LOOP_PORTS = frozenset({7, 13, 17, 19, 37})
@@ -25,6 +27,11 @@ LOOP_PORTS = frozenset({7, 13, 17, 19, 37})
 #: An answer is at most this many times what asked for it, headers counted: the bound that QUIC
 #: (RFC 9000, section 8) sets before an address is proven.
 MAX_GAIN = 3
+
+#: Answers a second to one address, and how many at once. Two services that answer each other go
+#: round thousands of times a second; the first datagram that is dropped ends that for good.
+ANSWER_RATE = 2000.0
+ANSWER_BURST = 10_000
 
 #: Bytes of an IPv4 and a UDP header, which every datagram has.
 HEADER_BYTES = 28
@@ -119,9 +126,13 @@ class GuardedDatagrams(DatagramProtocol):
     log: ClassVar[Logger] = Logger()
     _port = 0
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        """
+        @param clock: the reactor, or a fake clock in tests.
+        """
         self.dropped = 0
         self.unsent = 0
+        self._answers = TokenBuckets(clock, ANSWER_RATE, ANSWER_BURST)
 
     def startProtocol(self) -> None:
         """Learn our own port."""
@@ -131,6 +142,9 @@ class GuardedDatagrams(DatagramProtocol):
         """Pass on what is safe to answer."""
         if addr[1] in LOOP_PORTS or addr[1] == self._port:
             self.drop(addr, "its source port is that of a service that would answer again")
+            return
+        if not self._answers.take(addr):
+            self.drop(addr, f"it asks for more than {ANSWER_RATE:g} answers a second")
             return
         self.guardedReceived(datagram, addr)
 

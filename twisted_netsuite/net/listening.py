@@ -11,18 +11,20 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorFDSet
+from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.addresses import (
     DatagramAddress,
-    DatagramProtocolMaker,
     ListenAddress,
     bindSentence,
     peerName,
 )
 from twisted_netsuite.net.serving import ServedFactory
+
+DatagramProtocolMaker = Callable[[], DatagramProtocol]
 
 
 class ListeningService(Service):
@@ -97,13 +99,24 @@ class ListeningService(Service):
         for pending in self._listening:
             pending.cancel()
         self._listening = []
-        closed: Deferred[Any] = gatherResults(
-            [maybeDeferred(port.stopListening) for port in ports], consumeErrors=True
-        )
+        closed: Deferred[Any] = gatherResults([self._close(port) for port in ports])
         factory = self.factory
         if factory is not None:
             closed.addBoth(lambda _: factory.abortConnections())
         return closed
+
+    def _close(self, port: IListeningPort) -> Deferred[object]:
+        address = portName(port)
+
+        def failed(failure: Failure) -> None:
+            self.log.warn(
+                "{name}: {address} was not closed cleanly: {reason}",
+                name=self.name or "netsuite",
+                address=address,
+                reason=failure.getErrorMessage(),
+            )
+
+        return maybeDeferred(port.stopListening).addErrback(failed)
 
     def _listen(self, address: ListenAddress) -> Deferred[IListeningPort]:
         if isinstance(address, DatagramAddress):

@@ -43,12 +43,15 @@ class ServedProtocol(Protocol):
     transport: IStreamTransport
     log: ClassVar[Logger] = Logger()
     idle: IdleTimer
-    peer = ""
     _cutOff: IDelayedCall | None = None
+
+    @property
+    def peer(self) -> str:
+        """The peer's address, for the log: behind a balancer it is known only after a while."""
+        return peerName(self.transport.getPeer())
 
     def connectionMade(self) -> None:
         """Take a place among the factory's connections."""
-        self.peer = peerName(self.transport.getPeer())
         sendAtOnce(self.transport)
         self.factory.connections.add(self)
         self.idle = IdleTimer(self.factory.clock, self.factory.limits.idleTimeout, self.idled)
@@ -116,6 +119,16 @@ class ConnectionLimits:
 DEFAULT_LIMITS = ConnectionLimits()
 
 
+class RefusedProtocol(Protocol):
+    """A connection too many."""
+
+    transport: IStreamTransport
+
+    def connectionMade(self) -> None:
+        """Close it."""
+        self.transport.abortConnection()
+
+
 class ServedFactory(Factory):
     """
     Makes the protocols of one service and knows which of them live.
@@ -141,23 +154,26 @@ class ServedFactory(Factory):
         self.refused = 0
         self._allGone: Deferred[None] | None = None
 
-    def buildProtocol(  # type: ignore[override]
-        self, addr: IAddress | None
-    ) -> ServedProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """
         Make the protocol for a new connection.
 
         @param addr: the peer.
-        @return: C{None}, which closes the connection, when there are too many.
+        @return: one that closes it at once when there are too many. Twisted's wrappers, TLS among
+            them, do not know what to do with C{None}.
         """
         if len(self.connections) >= self.limits.maxConnections:
             self.refused += 1
-            self.log.warn(
-                "{peer}: refused, {count} connections are open (max-connections)",
-                peer=peerName(addr),
-                count=len(self.connections),
-            )
-            return None
+            # Each time their number has doubled: a flood must not flood the log as well.
+            if self.refused & (self.refused - 1) == 0:
+                self.log.warn(
+                    "{peer}: refused, {count} connections are open (max-connections); "
+                    "{refused} refused so far",
+                    peer=peerName(addr),
+                    count=len(self.connections),
+                    refused=self.refused,
+                )
+            return RefusedProtocol()
         protocol = self.protocol()
         protocol.factory = self
         return protocol

@@ -231,7 +231,11 @@ def loadFile(path: str) -> dict[str, Any]:
         raise ConfigurationError(
             f"The file {path!r} is not UTF-8 at byte {error.start}; save it as UTF-8."
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ConfigurationError(
+            f"The file {path!r} holds brackets in brackets without end; mend that."
+        ) from error
+    except ValueError as error:
         raise ConfigurationError(
             f"The file {path!r} is not TOML: {str(error)[:1].lower() + str(error)[1:]}; "
             "mend that line."

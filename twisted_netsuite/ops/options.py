@@ -13,6 +13,7 @@ from twisted.python import usage
 
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.ops.config import Field, Kind, ServiceConfig, fieldsOf, readConfig
+from twisted_netsuite.wire.text import cleanText
 
 
 class PluginOptions(usage.Options):
@@ -39,12 +40,10 @@ class PluginOptions(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            sentence = str(error).rstrip(".")
-            raise SystemExit(
-                f"{self.pluginName}: {sentence}; see twistd {self.pluginName} --help."
-            ) from error
+            sentence = f"{str(error).rstrip('.')}; see twistd {self.pluginName} --help."
+            raise SystemExit(cleanText(f"{self.pluginName}: {sentence}")) from error
         except ConfigurationError as error:
-            raise SystemExit(f"{self.pluginName}: {error.sentence}") from error
+            raise SystemExit(cleanText(f"{self.pluginName}: {error.sentence}")) from error
 
     def parseArgs(self, *words: str) -> None:
         """

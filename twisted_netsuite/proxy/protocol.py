@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from OpenSSL.SSL import Error as SSLError
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -27,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_netsuite.net.addresses import peerName
 from twisted_netsuite.net.conversation import connectReason
 from twisted_netsuite.net.eager import eagerWrite
 from twisted_netsuite.net.interfaces import IStreamTransport
@@ -39,8 +41,10 @@ from twisted_netsuite.net.serving import (
     ServedProtocol,
     sendAtOnce,
 )
+from twisted_netsuite.net.tls import peerHasClosed
 from twisted_netsuite.proxy.machine import TABLE, Effect, Flow, Happening
 from twisted_netsuite.wire.machine import Machine
+from twisted_netsuite.wire.text import shownBytes
 
 #: Bytes taken from a client before its target has accepted; then reading waits. One read of Twisted
 #: holds as much, and it is enough to notice that a client has gone away meanwhile.
@@ -49,6 +53,9 @@ MAX_EARLY = 64 * 1024
 #: Seconds without a byte after which a flow is given up whose client has ended, where a TLS leg
 #: could not be told so: time for an answer that is on its way, not for one that waits for the end.
 HALF_CLOSED_IDLE = 60.0
+
+#: The name of a Unix socket's end, which tells no two of them apart.
+_NAMELESS = peerName(UNIXAddress(None))
 
 #: Bytes of a chunk that the log shows; more would make lines that nobody reads.
 MAX_LOGGED = 4096
@@ -101,8 +108,8 @@ class TargetLeg(Protocol):
 
     def connectionMade(self) -> None:
         """The target has accepted."""
-        self._client.factory.targets.add(self)
         sendAtOnce(self.transport)
+        self._client.factory.targetMade(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on."""
@@ -127,7 +134,7 @@ class TargetLeg(Protocol):
                 reason=connectReason(reason.value),
             )
         self._client.happened(Happening.TARGET_LOST, reason)
-        self._client.factory.targets.discard(self)
+        self._client.factory.targetGone(self)
         self.gone.callback(None)
 
     def close(self) -> None:
@@ -155,7 +162,11 @@ class ClientLeg(ServedProtocol):
         self._earlyBytes = 0
         self._write: Callable[[bytes], object] = self._keep
         self._writeBack = eagerWrite(self.transport)
+        self._overTLS = ISSLTransport.providedBy(self.transport)
         self._machine = Machine(TABLE, Flow.CONNECTING)
+        if not self.factory.admit(self):
+            self.transport.abortConnection()
+            return
         self._connecting = self.factory.connectTarget(self)
         self._connecting.addCallbacks(self._accepted, self._failed)
 
@@ -175,7 +186,10 @@ class ClientLeg(ServedProtocol):
         self.idle.touch()
         if self.factory.logData:
             self.factory.logChunk(self, "got", data)
-        self._writeBack(data)
+        if self._overTLS and peerHasClosed(self.transport):
+            self.transport.abortConnection()
+        else:
+            self._writeBack(data)
 
     def readConnectionLost(self) -> None:
         """The client sends no more."""
@@ -242,13 +256,21 @@ class ClientLeg(ServedProtocol):
         assert self._target is not None
         target = self._target.transport
         early, self._early = self._early, []
-        self._write = eagerWrite(target)
+        overTLS = ISSLTransport.providedBy(target)
+        self._write = self._writeTLS if overTLS else eagerWrite(target)
         target.registerProducer(Reading(self.transport), True)
         self.transport.registerProducer(Reading(target), True)
         if self._earlyBytes >= MAX_EARLY:
             self.transport.resumeProducing()
         if early:
             self._write(b"".join(early))
+
+    def _writeTLS(self, data: bytes) -> None:
+        assert self._target is not None
+        if peerHasClosed(self._target.transport):
+            self._target.transport.abortConnection()
+        else:
+            self._target.transport.write(data)
 
     def _deliver(self) -> None:
         assert self._target is not None
@@ -336,6 +358,59 @@ class ProxyFactory(ServedFactory):
         self.logData = logData
         self.targets: set[TargetLeg] = set()
         self._connecting: set[Deferred[IProtocol]] = set()
+        self._clientEnds: dict[str, ClientLeg] = {}
+        self._targetEnds: set[str] = set()
+
+    def admit(self, client: ClientLeg) -> bool:
+        """
+        Take a client, unless it is this proxy itself: whatever the target is called, a leg to it
+        that comes back as a client is a loop, which would go on until no descriptor is left.
+
+        @param client: has just connected.
+        @return: whether it may stay.
+        """
+        if client.peer in self._targetEnds:
+            self._logLoop(client)
+            return False
+        if client.peer != _NAMELESS:
+            self._clientEnds[client.peer] = client
+        return True
+
+    def connectionGone(self, protocol: ServedProtocol) -> None:
+        """Forget a client."""
+        if self._clientEnds.get(protocol.peer) is protocol:
+            del self._clientEnds[protocol.peer]
+        super().connectionGone(protocol)
+
+    def targetMade(self, leg: TargetLeg) -> None:
+        """
+        Note a leg to the target, and end the client that it turns out to be.
+
+        @param leg: has just connected.
+        """
+        self.targets.add(leg)
+        end = peerName(leg.transport.getHost())
+        if end != _NAMELESS:
+            self._targetEnds.add(end)
+        if end in self._clientEnds:
+            self._logLoop(self._clientEnds[end])
+            self._clientEnds[end].transport.abortConnection()
+
+    def targetGone(self, leg: TargetLeg) -> None:
+        """
+        Forget a leg to the target.
+
+        @param leg: has ended.
+        """
+        self.targets.discard(leg)
+        self._targetEnds.discard(peerName(leg.transport.getHost()))
+
+    def _logLoop(self, client: ClientLeg) -> None:
+        self.log.warn(
+            "{peer}: closed, {target} leads back to this proxy; give another address with --to",
+            peer=client.peer,
+            target=self.targetName,
+        )
 
     def connectTarget(self, client: ClientLeg) -> Deferred[IProtocol]:
         """
@@ -376,11 +451,6 @@ class ProxyFactory(ServedFactory):
         @param verb: whether the client sent it, or got it.
         @param data: the chunk.
         """
-        rest = len(data) - MAX_LOGGED
         self.log.info(
-            "{peer} {verb} {data!r}{more}",
-            peer=client.peer,
-            verb=verb,
-            data=data[:MAX_LOGGED],
-            more=f" and {rest} bytes more" if rest > 0 else "",
+            "{peer} {verb} {data}", peer=client.peer, verb=verb, data=shownBytes(data, MAX_LOGGED)
         )

@@ -8,7 +8,10 @@ operator has allowed a shell.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
+import pwd
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Literal
@@ -32,6 +35,7 @@ from twisted_netsuite.rexec.machine import TABLE, Act, Event, Turn
 from twisted_netsuite.rexec.process import Spawner
 from twisted_netsuite.wire.header import encodeAnswer
 from twisted_netsuite.wire.machine import Machine
+from twisted_netsuite.wire.text import shownBytes
 
 Dialect = Literal["raw", "length", "header"]
 
@@ -40,6 +44,17 @@ NO_MESSAGE = b"Have no message"
 
 #: What a command is answered when no shell is allowed.
 NO_SHELL = "this service runs no shell commands; its operator can allow them with --allow-shell."
+
+#: What a browser sends first. Any web page can make one send a request to a port of this machine,
+#: with commands in its body: a connection that begins so gets nothing run.
+_HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
+
+#: Bytes of a command that the log shows: what a person types is shorter.
+MAX_LOGGED = 512
+
+#: Bytes of a command in which its program is looked for: more than any path has, and few enough
+#: that a client cannot keep the process busy with looking.
+MAX_PROGRAM = 4096
 
 #: Names of the server's environment that a command gets; LC_* go with them. Others may hold secrets
 #: of the server, or change what a shell runs.
@@ -51,13 +66,18 @@ def commandEnvironment(environment: Mapping[str, str] = os.environ) -> dict[str,
     Choose what a command gets of an environment.
 
     @param environment: the server's.
-    @return: the names in L{ENVIRONMENT} and LC_*.
+    @return: the names in L{ENVIRONMENT} and LC_*. Those that name a user tell who runs the command,
+        who may be another than who started the server.
     """
-    return {
+    kept = {
         name: value
         for name, value in environment.items()
         if name in ENVIRONMENT or name.startswith("LC_")
     }
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(os.geteuid())
+        kept |= {"HOME": user.pw_dir, "LOGNAME": user.pw_name, "USER": user.pw_name}
+    return kept
 
 
 def programName(command: bytes) -> str:
@@ -67,7 +87,7 @@ def programName(command: bytes) -> str:
     @param command: a command line for the shell.
     @return: the last part of its path; empty when there is no word.
     """
-    text = command.decode("utf-8", "replace")
+    text = command[:MAX_PROGRAM].decode("utf-8", "replace")
     try:
         words = shlex.split(text)
     except ValueError:
@@ -112,6 +132,7 @@ class ClassicExec(ChunkProtocol):
     _command: CollectedCommand | None = None
     _rest = b""
     _left = False
+    _begun = False
 
     def connectionMade(self) -> None:
         """Wait for a command."""
@@ -120,6 +141,12 @@ class ClassicExec(ChunkProtocol):
 
     def chunkReceived(self, chunk: bytes) -> None:
         """Run a command, or take an acknowledgement."""
+        if not self._begun and _HTTP.match(chunk):
+            self.log.warn("{peer}: closed, a web browser is no client of exec", peer=self.peer)
+            self.close()
+            self.transport.abortConnection()
+            return
+        self._begun = True
         match self._machine.feed(Event.CHUNK):
             case Act.RUN:
                 self._run(chunk)
@@ -134,18 +161,18 @@ class ClassicExec(ChunkProtocol):
         if isinstance(started, Result):
             self._ended(line, started)
         else:
-            self.log.info("{peer}: runs {line!r}", peer=self.peer, line=line)
+            self.log.info("{peer}: runs {line}", peer=self.peer, line=shownBytes(line, MAX_LOGGED))
             self._command = started
             started.result.addCallback(lambda result: self._ended(line, result))
 
     def _ended(self, line: bytes, result: Result) -> None:
         self._command = None
         self.log.info(
-            "{peer}: {outcome} {status} {line!r}",
+            "{peer}: {outcome} {status} {line}",
             peer=self.peer,
             outcome=result.outcome.value,
             status=result.status,
-            line=line,
+            line=shownBytes(line, MAX_LOGGED),
         )
         if self._left:
             # Nobody is there for the answer, nor for the commands that are held behind this one.
@@ -240,6 +267,10 @@ class ClassicExecFactory(ServedFactory):
             return _notStarted(Outcome.DENIED, Denied(NO_SHELL))
         if b"\0" in line:
             return _notStarted(Outcome.DENIED, Denied("a command cannot hold a NUL byte."))
+        if len(self._running) >= self.limits.maxConnections:
+            # Those of clients that have gone may take a moment to end.
+            reason = f"{len(self._running)} commands are running, and no more are started."
+            return _notStarted(Outcome.LIMIT, LimitExceeded(reason))
         argv = [b"/bin/sh", b"-c", line]
         try:
             command = CollectedCommand(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from twisted_netsuite.errors import LimitExceeded, ProtocolError
+from twisted_netsuite.errors import Denied, LimitExceeded, ProtocolError, TimedOut
 from twisted_netsuite.net.conversation import Conversation, converse
 from twisted_netsuite.wire.header import AnswerHeader, AnswerParser
 
@@ -27,6 +27,14 @@ MAX_DIGITS = 20
 
 #: Bytes of an answer that the client keeps: a server that announces more is not waited for.
 MAX_ANSWER = 64 * 1024 * 1024
+
+
+#: The status that stands for an outcome, for a server that tells no other.
+_STATUS = {
+    "denied": Denied.exitStatus,
+    "timed-out": TimedOut.exitStatus,
+    "limit": LimitExceeded.exitStatus,
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,8 @@ class ClassicSession:
         header, payload = self._answers.pop(0)
         if header.hash_algorithm == "sha256" and sha256(payload).hexdigest() != header.hash:
             raise ProtocolError("The output that came does not have the digest that was sent.")
-        return Answer(payload, header.exit_status)
+        status = header.exit_status
+        return Answer(payload, _STATUS.get(header.outcome) if status is None else status)
 
 
 async def connectClassic(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from typing import Annotated
 
 import msgspec
 
@@ -39,7 +40,7 @@ class AnswerHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     total_size: int
     hash: str
     hash_algorithm: str = ""
-    exit_status: int | None = None
+    exit_status: Annotated[int, msgspec.Meta(ge=0, le=255)] | None = None
     outcome: str = ""
 
 
@@ -127,7 +128,7 @@ class AnswerParser:
     def _parseHeader(self, piece: bytes) -> AnswerHeader:
         try:
             header = _decoder.decode(piece)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProtocolError(f"The server's answer header cannot be read: {error}.") from error
         if not 0 <= header.total_size <= self._maxPayload:
             raise LimitExceeded(

@@ -12,6 +12,7 @@ import re
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
     "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # bidi, zero width, separators
+    "\u034f\u115f\u1160\u2800\u3164\uffa0\u180b-\u180d"  # blank letters and marks
     "\u00ad\u180e\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # what else does not show
     "\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations, tags
     "\ud800-\udfff]"  # lone surrogates
@@ -27,6 +28,18 @@ def cleanText(text: str) -> str:
         U+FFFD; its length in characters does not change.
     """
     return _UNSAFE.sub(lambda found: " " if found.group() in "\t\n\r" else "\ufffd", text)
+
+
+def shownBytes(data: bytes, limit: int) -> str:
+    """
+    Write bytes so that they can stand in a log.
+
+    @param data: anything.
+    @param limit: the largest number of bytes to show.
+    @return: escaped as a Python literal, with the number of bytes that are left out.
+    """
+    rest = len(data) - limit
+    return f"{data[:limit]!r} and {rest} bytes more" if rest > 0 else repr(data)
 
 
 def decodeText(data: bytes, limit: int) -> str:
