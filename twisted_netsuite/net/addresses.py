@@ -149,7 +149,8 @@ class StreamAddress:
         """
         notes = _BindNotes()
         with contextlib.suppress(TypeError, AttributeError, NotImplementedError):
-            heard = serverFromString(notes, self.description).listen(Factory())
+            absolute = _withAbsolutePath(self.description)
+            heard = serverFromString(notes, absolute).listen(Factory())
             heard.addErrback(lambda _: None)
         return notes.binds
 
@@ -217,9 +218,8 @@ def parseListen(
             f"This service speaks datagrams, so it cannot listen on {description!r}; "
             f"give {_UDP_FORM}."
         )
-    absolute = _withAbsolutePath(description)
     try:
-        endpoint = serverFromString(reactor, absolute)
+        endpoint = serverFromString(reactor, _withAbsolutePath(description))
     except _UNUSABLE as error:
         raise ConfigurationError(
             f"The listen address {description!r} cannot be understood ({_reason(error)}); "
@@ -230,7 +230,7 @@ def parseListen(
             f"{description!r} is one connection and no address to listen on; "
             "give an endpoint string such as tcp:7007:interface=127.0.0.1."
         )
-    address = StreamAddress(absolute, endpoint)
+    address = StreamAddress(description, endpoint)
     for bind in address.binds():
         _checkPort(description, bind.port)
         if bind.kind == "unix" and not bind.host:
@@ -241,7 +241,13 @@ def parseListen(
     return address
 
 
-_UNIX = re.compile(r"unix:(?:address=)?(?P<path>(?:\\.|[^:\\=])+)(?P<rest>(?::.*)?)", re.DOTALL)
+_UNIX = re.compile(
+    r"(?P<kind>(?:haproxy:)?unix:(?:address=)?)(?P<path>(?:\\.|[^:\\=])+)(?P<rest>(?::.*)?)",
+    re.DOTALL,
+)
+
+#: A mode in a description, by name or, as the first field behind the path, without one.
+_MODE = re.compile(r"(?<!\\):(?:mode=|[0-7]+(?::|$))")
 
 
 def _withAbsolutePath(description: str) -> str:
@@ -250,7 +256,8 @@ def _withAbsolutePath(description: str) -> str:
     if found is None:
         return description
     path = os.path.abspath(re.sub(r"\\(.)", r"\1", found["path"]))
-    return f"unix:address={quoteStringArgument(path)}{found['rest']}"
+    quoted = quoteStringArgument(path).replace("=", "\\=")
+    return f"{found['kind']}{quoted}{found['rest']}"
 
 
 def _parseUDP(description: str) -> DatagramAddress:
@@ -381,11 +388,11 @@ def privately(reactor: object, address: ListenAddress) -> ListenAddress:
     @return: the same; for a Unix socket without a mode of its own, with mode 0600.
     """
     unix = all(bind.kind == "unix" for bind in address.binds())
-    if not isinstance(address, StreamAddress) or not unix or ":mode=" in address.description:
+    if not isinstance(address, StreamAddress) or not unix or _MODE.search(address.description):
         return address
     private = parseListen(reactor, f"{address.description}:mode=600", ("stream",))
     assert isinstance(private, StreamAddress)
-    return StreamAddress(private.description, _PrivateEndpoint(private.endpoint))
+    return StreamAddress(address.description, _PrivateEndpoint(private.endpoint))
 
 
 def requireLocal(addresses: Iterable[ListenAddress], danger: str) -> None:

@@ -94,9 +94,11 @@ class TargetLeg(Protocol):
     The connection to the target.
 
     @ivar gone: fires when it has ended.
+    @ivar end: the address of its near end.
     """
 
     transport: IStreamTransport
+    end = ""
     _closing: IdleTimer | None = None
 
     def __init__(self, client: ClientLeg) -> None:
@@ -389,7 +391,8 @@ class ProxyFactory(ServedFactory):
         @param leg: has just connected.
         """
         self.targets.add(leg)
-        end = peerName(leg.transport.getHost())
+        # Kept, as a lost connection cannot tell it any more.
+        leg.end = end = peerName(leg.transport.getHost())
         if end != _NAMELESS:
             self._targetEnds.add(end)
         if end in self._clientEnds:
@@ -403,7 +406,7 @@ class ProxyFactory(ServedFactory):
         @param leg: has ended.
         """
         self.targets.discard(leg)
-        self._targetEnds.discard(peerName(leg.transport.getHost()))
+        self._targetEnds.discard(leg.end)
 
     def _logLoop(self, client: ClientLeg) -> None:
         self.log.warn(
