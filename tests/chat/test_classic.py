@@ -19,6 +19,7 @@ from twisted_netsuite.chat.classic import (
     ANSWER_BURST,
     KEPT,
     MAX_KEPT,
+    MAX_KEPT_OF_HOST,
     MAX_KEPT_TEXT,
     MAX_SENDERS,
     NOT_KEPT,
@@ -188,18 +189,33 @@ class DeliveryTests(ChatTestCase):
         self.assertEqual(console.texts(), sent)
 
     def test_stalledThatEnds(self) -> None:
-        """A stalled console that ends gets what it had, and nothing more is given to it."""
+        """A stalled console that ends gets all that waits once it takes messages, and no one gets
+        any of it twice."""
         console = Console(self.factory)
         console.pair.client.pauseProducing()
         sent = [f"{n}" + "x" * 8000 for n in range(20)]
         for text in sent:
             self.hear(text)
-        waiting = [message.text for message in self.switchboard.kept]
         console.pair.client.loseWriteConnection()
         console.pair.flush()
         console.pair.client.resumeProducing()
-        self.assertEqual(console.texts() + waiting, sent)
-        self.assertEqual(Console(self.factory).texts(), waiting)
+        self.assertEqual(console.texts(), sent)
+        assert console.pair.server.lost is not None
+        self.assertTrue(console.pair.server.lost.check(ConnectionDone))
+        self.assertEqual(Console(self.factory).texts(), [])
+
+    def test_stalledIsNotRead(self) -> None:
+        """A console that takes nothing is not read, as each of its lines may be answered."""
+        console = Console(self.factory)
+        console.pair.client.pauseProducing()
+        for n in range(20):
+            self.hear(f"{n}" + "x" * 8000)
+        self.answers()
+        console.reply("192.0.2.1:5001", "hi")
+        self.assertEqual(self.answers(), [])
+        console.pair.client.resumeProducing()
+        console.pair.flush()
+        self.assertEqual(self.answers(), [("hi", ANNA)])
 
     def test_stalledBesideAnother(self) -> None:
         """While one operator stalls, another gets every message."""
@@ -235,6 +251,24 @@ class LimitTests(ChatTestCase):
         self.assertEqual(self.flood(1, "x" * (MAX_TEXT - 1)), [KEPT])
         self.assertEqual(self.flood(3, "xx"), [NOT_KEPT] * 3)
         self.assertEqual(self.flood(2, "x"), [KEPT, NOT_KEPT])
+
+    def test_maxKeptOfHost(self) -> None:
+        """So many messages of one host are kept, whatever its ports, and others have room."""
+
+        def fromHost(count: int, host: str = "2001:db8::1") -> list[str]:
+            for port in range(count):
+                self.hear("x", (host, 5000 + port))
+                self.clock.advance(1)
+            return [text for text, _ in self.answers()]
+
+        for _ in range(2):
+            self.assertEqual(fromHost(MAX_KEPT_OF_HOST - 1), [KEPT] * (MAX_KEPT_OF_HOST - 1))
+            self.assertEqual(fromHost(3), [KEPT, NOT_KEPT, NOT_KEPT])
+            self.assertEqual(fromHost(1, "2001:db8::2"), [KEPT])
+            console = Console(self.factory)
+            self.assertEqual(len(console.texts()), MAX_KEPT_OF_HOST + 1)
+            console.pair.client.abortConnection()
+            console.pair.flush()
 
     def test_roomAfterDelivery(self) -> None:
         """Once an operator has taken what was kept, there is room for as much again."""
@@ -275,7 +309,16 @@ class LimitTests(ChatTestCase):
                     exchanged += 1
                     to.datagramReceived(datagram, sender)
             self.assertLess(exchanged, 1000)
-        self.assertLessEqual(exchanged, 2 * ANSWER_BURST)
+        self.assertEqual(exchanged, 1)
+
+    def test_automaticAnswers(self) -> None:
+        """An automatic answer that comes back, upper-cased too, is neither kept nor answered."""
+        for text in (KEPT, NOT_KEPT, KEPT.upper(), NOT_KEPT.upper(), f" {KEPT}\r\n"):
+            self.hear(text)
+        self.assertEqual(self.answers(), [])
+        self.assertEqual(len(self.switchboard.kept), 0)
+        self.hear(f"{KEPT} What?")
+        self.assertEqual(self.answers(), [(KEPT, ANNA)])
 
     @settings(deadline=None, max_examples=50)
     @given(st.binary(min_size=1, max_size=100), st.booleans())
@@ -305,7 +348,10 @@ class LimitTests(ChatTestCase):
         for _ in range(OPERATOR_LIMITS.maxConnections):
             Console(self.factory)
         with capturedLogs():
-            self.assertIsNone(self.factory.buildProtocol(None))
+            console = Console(self.factory)
+            console.pair.flush()
+        assert console.pair.client.lost is not None
+        self.assertIsNotNone(console.pair.server.lost)
 
     def test_silentOperator(self) -> None:
         """An operator may be silent for ever."""
@@ -409,6 +455,17 @@ class ReplyTests(ChatTestCase):
         self.hear("now here", BERT)
         self.console.reply("192.0.2.2:5002", "hi")
         self.assertEqual(self.answers(), [("hi", BERT)])
+
+    def test_restarted(self) -> None:
+        """Answers leave through the address that listens now, not through one that has stopped."""
+        self.hear("hello", ANNA)
+        self.line.stopProtocol()
+        self.answers()
+        again = listenDatagrams(self.switchboard.listen(), IPv4Address("UDP", "127.0.0.1", 7425))
+        self.console.reply("192.0.2.1:5001", "hi")
+        self.console.reply("192.0.2.99:1", "stranger")
+        self.assertEqual(again.sent, [(b"hi", ANNA), (b"stranger", ("192.0.2.99", 1))])
+        self.assertEqual(self.answers(), [])
 
     def test_sendersAreForgotten(self) -> None:
         """Only so many senders are remembered; one that was forgotten can still be answered."""

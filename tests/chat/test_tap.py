@@ -73,8 +73,13 @@ class BuildTests(SynchronousTestCase):
 
     def refusal(self, **options: Any) -> str:
         """Tell why a configuration is refused."""
-        error = self.assertRaises(ConfigurationError, self.build, **options)
+        error = self.assertRaises(ConfigurationError, self.prepare, **options)
         return cast(ConfigurationError, error).sentence
+
+    def prepare(self, **options: Any) -> None:
+        """Build the services, and make what they need before they listen."""
+        for service in self.build(**options):
+            service.prepare()
 
     def test_services(self) -> None:
         """One service is for the clients, on loopback, and one for the operators."""
@@ -134,10 +139,18 @@ class BuildTests(SynchronousTestCase):
         self.addCleanup(os.umask, before)
         for _ in range(2):
             _, operators = self.build()
+            operators.prepare()
             self.assertEqual(stat.S_IMODE(os.stat(runtime).st_mode), 0o700)
             self.assertEqual(
                 operators.addresses[0].binds()[0].host, f"{runtime}/netsuite-chat.sock"
             )
+
+    def test_builtOnly(self) -> None:
+        """A service that is only built, as for a check of its configuration, makes nothing."""
+        runtime = os.path.join(self.directory, "runtime")
+        self.patch(os, "environ", {"XDG_RUNTIME_DIR": runtime})
+        self.build()
+        self.assertFalse(os.path.exists(runtime))
 
     def test_defaultDirectoryNotPrivate(self) -> None:
         """A directory that others could enter, or that another has made, is refused by name."""
@@ -152,7 +165,7 @@ class BuildTests(SynchronousTestCase):
             os.chmod(runtime, mode)
             self.assertEqual(self.refusal(), sentence)
         os.chmod(runtime, 0o700)
-        self.build()
+        self.prepare()
         self.patch(os, "getuid", lambda: 12_345_678)
         self.assertEqual(self.refusal(), sentence)
 

@@ -164,10 +164,33 @@ class OperateTests(ChatCommandTestCase):
 
     def test_paths(self) -> None:
         """The socket is the default one, or that which is told, from a person's home too."""
-        self.patch(os, "environ", {"HOME": "/home/anna", "XDG_RUNTIME_DIR": "/run/user/7"})
+        self.patch(os, "environ", {"HOME": "/home/anna", "XDG_RUNTIME_DIR": self.runtime(0o700)})
         self.start("")
         self.start("~/s")
         self.assertEqual(self.paths, [defaultSocket(), "/home/anna/s"])
+
+    def runtime(self, mode: int) -> str:
+        """Make a directory for the default socket."""
+        directory: str = os.path.realpath(self.mktemp())
+        os.mkdir(directory)
+        os.chmod(directory, mode)
+        return directory
+
+    def test_notPrivate(self) -> None:
+        """The default socket is not used where others could have put one of their own."""
+        directory = self.runtime(0o755)
+        self.patch(os, "environ", {"XDG_RUNTIME_DIR": directory})
+        for path in ("", defaultSocket()):
+            error = self.failureResultOf(self.start(path), ConfigurationError).value
+            self.assertIn(f"{directory!r} is not this user's alone", str(error))
+        self.assertEqual(self.paths, [])
+
+    def test_noTime(self) -> None:
+        """A time that no clock can show does not hide its message."""
+        self.patch(command, "time", time)
+        self.start()
+        self.serve(Message(1e300, "192.0.2.1:5", "hello"))
+        self.assertEqual(self.printed(), ["--:--:-- A message from [192.0.2.1:5]: hello"])
 
     def test_interrupted(self) -> None:
         """An interruption lets input go."""

@@ -4,6 +4,9 @@ The command exec.
 
 from __future__ import annotations
 
+import json
+import struct
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +17,13 @@ from tests.cli.terminal import Screen
 from twisted_netsuite.cli.exec import runCommand
 from twisted_netsuite.errors import ConnectionFailed, NetsuiteError, ProtocolError, TimedOut
 from twisted_netsuite.wire.header import encodeAnswer
+
+
+def answer(**told: object) -> bytes:
+    """Write a header-dialect answer without output."""
+    fields = {"filename": "ls", "total_size": 0, "hash": "", **told}
+    header = json.dumps(fields).encode()
+    return struct.pack("<i", len(header)) + header
 
 
 class RunCommandTests(SynchronousTestCase):
@@ -55,9 +65,29 @@ class RunCommandTests(SynchronousTestCase):
     def test_header(self) -> None:
         """In the header dialect the status is the command's own."""
         for status in (0, 3, 126, 127, 137):
-            answer = encodeAnswer("ls", b"out", status, "exited")
-            self.assertEqual(self.successResultOf(self.execute("header", answer)), status)
+            whole = encodeAnswer("ls", b"out", status, "exited")
+            self.assertEqual(self.successResultOf(self.execute("header", whole)), status)
         self.assertEqual(self.screen.out, b"out" * 5)
+
+    def test_outcomes(self) -> None:
+        """Where the server tells an outcome but no status, the status is that of the outcome."""
+        for outcome, status in (
+            ("denied", 126),
+            ("timed-out", 124),
+            ("limit", 125),
+            ("exited", 0),
+            ("", 0),
+        ):
+            done = self.execute("header", answer(outcome=outcome))
+            self.assertEqual(self.successResultOf(done), status)
+            done = self.execute("header", answer(outcome=outcome, exit_status=7))
+            self.assertEqual(self.successResultOf(done), 7)
+
+    def test_badStatus(self) -> None:
+        """What is no exit status of a program is a fault of the server."""
+        self.assertEqual(self.successResultOf(self.execute("header", answer(exit_status=255))), 255)
+        for status in (-1, 256, 2**70, "0", 1.5):
+            self.assertFails(self.execute("header", answer(exit_status=status)), ProtocolError, 125)
 
     def test_timeout(self) -> None:
         """A service that says nothing ends the command with status 124."""

@@ -16,6 +16,7 @@ import twisted_netsuite.cli.get as command
 from tests.cli.service import scripted
 from tests.cli.terminal import Screen
 from twisted_netsuite.cli.get import getFile, splitSource, wholeFile
+from twisted_netsuite.cli.run import report
 from twisted_netsuite.errors import (
     ConfigurationError,
     ConnectionFailed,
@@ -217,6 +218,14 @@ class GetFileTests(SynchronousTestCase):
         for answer, cls, status in cases:
             sentence = self.assertFails(self.get("", answer), cls, status)
             self.assertIn("The server refused 'd/a.txt': ", sentence)
+
+    def test_refusedWithControls(self) -> None:
+        """A refusal that would control the terminal is shown as one harmless line."""
+        done = self.get("", b"err: denied: \x1b[2J\nnetsuite: all is well")
+        self.assertEqual(report(self.failureResultOf(done, Denied)), 126)
+        [line] = self.screen.err.splitlines()
+        self.assertTrue(line.startswith("netsuite: The server refused 'd/a.txt': "), line)
+        self.assertNotIn("\x1b", line)
 
     def test_cutOff(self) -> None:
         """A file that breaks off leaves nothing, and what was there before stays."""

@@ -146,6 +146,18 @@ class RunTests(SynchronousTestCase):
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_characterLacks(self) -> None:
+        """A character that the terminal lacks is replaced, and ends nothing."""
+        out = io.BytesIO()
+        self.patch(sys, "stdout", io.TextIOWrapper(out, "ascii", write_through=True))
+
+        async def main(reactor: object) -> int:
+            print("gr\u00fc\u00df")
+            return 0
+
+        self.assertEqual(self.status(main), 0)
+        self.assertEqual(out.getvalue(), b"gr??\n")
+
     def test_cancelledByItself(self) -> None:
         """A cancellation that nobody asked for is a failure, not a program that never ends."""
         self.reactor.meanwhile = lambda: self.work.cancel()
@@ -212,6 +224,14 @@ class OutputTests(SynchronousTestCase):
         screen = Screen(self)
         say("It is so.")
         self.assertEqual((screen.out, screen.err), (b"", "netsuite: It is so.\n"))
+
+    def test_sayClean(self) -> None:
+        """Nothing that a sentence quotes of a peer controls the terminal."""
+        screen = Screen(self)
+        say("It said \x1b[2J\x9b2J\u202e\nnetsuite: all is well.")
+        self.assertEqual(
+            screen.err, "netsuite: It said \ufffd[2J\ufffd2J\ufffd netsuite: all is well.\n"
+        )
 
     def test_writeOut(self) -> None:
         """Bytes go to standard output as they are, at once."""

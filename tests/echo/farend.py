@@ -4,15 +4,22 @@ The other end of a connection, and a reactor for datagrams, in memory: what seve
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+from OpenSSL.SSL import RECEIVED_SHUTDOWN
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorTime, IReactorUDP
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IReactorTime,
+    IReactorUDP,
+    ISSLTransport,
+)
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer, implementer_only
+from zope.interface import alsoProvides, implementer, implementer_only
 
 from twisted_netsuite.net.addresses import DatagramAddress
 from twisted_netsuite.testing import DatagramNotes, MemoryTransport, listenDatagrams
@@ -58,6 +65,27 @@ class FarEnd(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Note the loss."""
         self.lost = reason
+
+
+def lookLikeTLS(transport: MemoryTransport, shutdown: int = 0) -> None:
+    """
+    Let a connection look like one over TLS.
+
+    @param transport: one end.
+    @param shutdown: what OpenSSL knows there of its goodbyes.
+    """
+    alsoProvides(transport, ISSLTransport)
+    handle = SimpleNamespace(get_shutdown=lambda: shutdown)
+    transport.getHandle = lambda: handle  # type: ignore[method-assign]
+
+
+def sayGoodbyeOverTLS(transport: MemoryTransport) -> None:
+    """
+    Let a connection look like one over TLS whose peer has sent its close_notify.
+
+    @param transport: the end that has received it.
+    """
+    lookLikeTLS(transport, RECEIVED_SHUTDOWN)
 
 
 #: Protocol and notes of each datagram port, in the order of listening.

@@ -5,8 +5,10 @@ The client of echo over streams.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo.farend import FarEnd
@@ -15,6 +17,13 @@ from twisted_netsuite.echo.protocol import Answer, EchoFactory, answerFor
 from twisted_netsuite.errors import ConnectionFailed, TimedOut
 from twisted_netsuite.net.serving import ConnectionLimits
 from twisted_netsuite.testing import MemoryEndpoint
+
+
+class NoFactory(Factory):
+    """Takes no connection."""
+
+    def buildProtocol(self, addr: IAddress | None) -> None:
+        """Build none."""
 
 
 class EchoSessionTests(SynchronousTestCase):
@@ -88,8 +97,21 @@ class EchoSessionTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """A service that takes no connection fails to connect, with what to do."""
-        endpoint = MemoryEndpoint(EchoFactory(Clock(), limits=ConnectionLimits(maxConnections=0)))
+        endpoint = MemoryEndpoint(NoFactory())
         connecting = Deferred.fromCoroutine(connectEcho(endpoint, Clock(), name="echo.example:7"))
         error = self.failureResultOf(connecting, ConnectionFailed).value
         self.assertIn("Cannot connect to echo.example:7: ", str(error))
         self.assertIn("see whether the service runs there.", str(error))
+
+    def test_tooMany(self) -> None:
+        """A service that has too many connections fails the message, not the caller's patience."""
+        self.clock = Clock()
+        limits = ConnectionLimits(maxConnections=0)
+        self.endpoint = MemoryEndpoint(EchoFactory(self.clock, limits=limits))
+        session = self.successResultOf(
+            Deferred.fromCoroutine(connectEcho(self.endpoint, self.clock, name="echo.example:7"))
+        )
+        with capturedLogs():
+            sent = self.send(session, b"hello")
+        error = self.failureResultOf(sent, ConnectionFailed).value
+        self.assertIn("The connection to echo.example:7 broke before an answer came", str(error))

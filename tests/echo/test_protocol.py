@@ -251,15 +251,23 @@ class EchoTests(SynchronousTestCase):
         first = self.pair
         self.connect()
         with capturedLogs() as events:
-            self.assertIsNone(self.factory.buildProtocol(PEER))
+            refused = self.connect()
+            self.pair.flush()
         self.assertEqual(
             [formatEvent(e) for e in events],
-            ["127.0.0.1:50000: refused, 2 connections are open (max-connections)"],
+            [
+                "127.0.0.1:50000: refused, 2 connections are open (max-connections); "
+                "1 refused so far"
+            ],
         )
         self.assertEqual(self.factory.refused, 1)
+        self.assertIsNotNone(refused.lost)
         far.transport.loseConnection()
         first.flush()
-        self.assertIsNotNone(self.factory.buildProtocol(PEER))
+        again = self.connect()
+        again.transport.write(b"x")
+        self.pair.flush()
+        self.assertEqual(again.received, b"X")
 
     def test_abortConnections(self) -> None:
         """Stopping ends every connection, and says when they are gone."""
@@ -280,7 +288,7 @@ class EchoDatagramsTests(SynchronousTestCase):
 
     def ask(self, datagram: bytes, answer: Answer = bytes.upper) -> DatagramNotes:
         """Send one datagram to a service of its own."""
-        self.echo = EchoDatagrams(answer)
+        self.echo = EchoDatagrams(Clock(), answer)
         notes = listenDatagrams(self.echo)
         self.echo.datagramReceived(datagram, SENDER)
         return notes
@@ -296,7 +304,7 @@ class EchoDatagramsTests(SynchronousTestCase):
 
     def test_loopPorts(self) -> None:
         """What comes from a service that would answer again, or from our own port, is dropped."""
-        echo = EchoDatagrams()
+        echo = EchoDatagrams(Clock())
         notes = listenDatagrams(echo, IPv4Address("UDP", "127.0.0.1", 7007))
         for port in (*LOOP_PORTS, 7007):
             with capturedLogs():
@@ -309,7 +317,7 @@ class EchoDatagramsTests(SynchronousTestCase):
 
     def test_dropsAreLoggedSparsely(self) -> None:
         """A flood of dropped datagrams is told each time their number has doubled."""
-        echo = EchoDatagrams()
+        echo = EchoDatagrams(Clock())
         listenDatagrams(echo)
         with capturedLogs() as events:
             for _ in range(1000):
@@ -334,7 +342,7 @@ class EchoDatagramsTests(SynchronousTestCase):
 
     def test_unsent(self) -> None:
         """What the system does not take is counted, and the service goes on."""
-        echo = EchoDatagrams()
+        echo = EchoDatagrams(Clock())
         notes = listenDatagrams(echo)
         for failure in (OSError(105, "No buffer space"), MessageLengthError("long")):
             notes.failure = failure

@@ -12,12 +12,12 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.echo.farend import FarEnd
+from tests.echo.farend import FarEnd, sayGoodbyeOverTLS
 from twisted_netsuite.echo.simple import (
     CHARGEN_PATTERN,
     ChargenDatagrams,
@@ -152,6 +152,17 @@ class ChargenTests(SynchronousTestCase):
         self.assertTrue(self.pair.server.lost.check(ConnectionDone))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_goodbyeOverTLS(self) -> None:
+        """A client over TLS that has said goodbye is sent nothing more, and let go at once."""
+        self.pair.server.step(1000)
+        sayGoodbyeOverTLS(self.pair.server)
+        self.pair.flush()
+        assert self.pair.server.lost is not None
+        self.assertTrue(self.pair.server.lost.check(ConnectionAborted))
+        self.assertEqual(len(self.far.received), len(CHARGEN_PATTERN))
+        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_reset(self) -> None:
         """A reset ends the sending."""
         self.far.transport.abortConnection()
@@ -204,7 +215,7 @@ class DatagramTests(SynchronousTestCase):
 
     def test_discard(self) -> None:
         """Discard never answers."""
-        discard = DiscardDatagrams()
+        discard = DiscardDatagrams(Clock())
         notes = listenDatagrams(discard)
         discard.datagramReceived(b"x", SENDER)
         self.assertEqual(notes.sent, [])
@@ -213,7 +224,7 @@ class DatagramTests(SynchronousTestCase):
         """Daytime and time answer any datagram, an empty one too."""
         tells: list[Callable[[], bytes]] = [lambda: daytime(0), lambda: time32(0)]
         for tell in tells:
-            service = TellDatagrams(tell)
+            service = TellDatagrams(Clock(), tell)
             notes = listenDatagrams(service)
             service.datagramReceived(b"", SENDER)
             service.datagramReceived(b"x" * 1000, SENDER)
@@ -225,7 +236,7 @@ class DatagramTests(SynchronousTestCase):
             (daytime(at(2026, month, day)) for month in range(1, 13) for day in range(1, 29)),
             key=len,
         )
-        service = TellDatagrams(lambda: longest)
+        service = TellDatagrams(Clock(), lambda: longest)
         notes = listenDatagrams(service)
         service.datagramReceived(b"", SENDER)
         self.assertEqual(notes.sent, [(longest, SENDER)])
@@ -234,7 +245,7 @@ class DatagramTests(SynchronousTestCase):
     @given(st.integers(), st.integers(0, 2000))
     def test_chargen(self, seed: int, asked: int) -> None:
         """Chargen answers with the pattern's begin, at most 512 bytes, and never amplifies."""
-        service = ChargenDatagrams(Random(seed))
+        service = ChargenDatagrams(Clock(), Random(seed))
         notes = listenDatagrams(service)
         service.datagramReceived(b"x" * asked, SENDER)
         [(answer, to)] = notes.sent
@@ -244,7 +255,7 @@ class DatagramTests(SynchronousTestCase):
 
     def test_chargenLengths(self) -> None:
         """Every length from 0 to 512 comes up."""
-        service = ChargenDatagrams(Random(1))
+        service = ChargenDatagrams(Clock(), Random(1))
         notes = listenDatagrams(service)
         for _ in range(10_000):
             service.datagramReceived(b"x" * 1000, SENDER)

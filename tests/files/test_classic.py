@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL.SSL import RECEIVED_SHUTDOWN, SENT_SHUTDOWN
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
 
 from tests.files.tree import descriptors, makeTree, write
 from tests.rexec.blocking import BlockingSocket, WouldBlock
@@ -265,6 +271,38 @@ class ChangedFileTests(ServedCase):
         self.assertNothingOpen()
 
 
+class GoodbyeTests(ServedCase):
+    """Over TLS, with a handle that says what the test says."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.goodbye = 0
+        server: Any = self.sock.pair.server
+        server.getHandle = lambda: mock.Mock(get_shutdown=lambda: self.goodbye)
+        alsoProvides(server, ISSLTransport)
+
+    def test_inABody(self) -> None:
+        """A body ends with its client: TLS would take all the rest, and lose it."""
+        self.sock.stall()
+        self.sock.send(b"get large")
+        self.sock.send(READY)
+        self.goodbye = RECEIVED_SHUTDOWN
+        with capturedLogs() as events:
+            self.sock.goOn()
+        self.assertIsNotNone(self.sock.pair.server.lost)
+        self.assertLess(len(self.sock.pending), len(LARGE))
+        (text,) = map(formatEvent, events)
+        self.assertIn("broken off, the client has closed", text)
+        self.assertNothingOpen()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_ours(self) -> None:
+        """Without the client's goodbye a body comes whole over TLS, too."""
+        self.goodbye = SENT_SHUTDOWN
+        self.assertEqual(get(self.sock, b"large"), LARGE)
+        self.assertEqual(get(self.sock, b"small"), SMALL)
+
+
 class ClosingTests(ServedCase):
     def test_everyState(self) -> None:
         """A client that is gone leaves no file open, whatever it was about."""
@@ -392,9 +430,43 @@ class LimitTests(ServedCase):
         """One connection more than allowed is turned away."""
         factory = ClassicGetFactory(self.clock, self.root, ConnectionLimits(maxConnections=1))
         sock = BlockingSocket(factory)
-        self.assertIsNone(factory.buildProtocol(None))
+        self.assertIsNotNone(BlockingSocket(factory).lost)
         sock.reset()
-        self.assertIsNotNone(factory.buildProtocol(None))
+        self.assertIsNone(BlockingSocket(factory).lost)
+
+    def test_log(self) -> None:
+        """A request of any length is told of in a short line, served or refused."""
+        for request, said in (
+            (b"get small", "gets b'small', 13 bytes"),
+            (b"x" * 65536, "' and 65024 bytes more: unknown request"),
+            (b"get " + b"\xff" * 65532, "' and 65024 bytes more: "),
+            (b"get " + b"/" * 2000 + b"small", "' and 1493 bytes more, 13 bytes"),
+        ):
+            self.connect()
+            with capturedLogs() as events:
+                self.sock.send(request)
+            (text,) = map(formatEvent, events)
+            self.assertIn(said, text)
+            self.assertLess(len(text), 512 * 4 + 200)
+            self.sock.reset()
+
+    def test_readsNothing(self) -> None:
+        """Refusals to a client that reads none stay few, and go on once it reads."""
+        get(self.sock, b"small")
+        client, server = self.sock.pair.client, self.sock.pair.server
+        client.pauseProducing()
+        client.write(b"x" * 20_000)
+        for _ in range(10):
+            self.sock.pair.flush(1)
+            self.clock.advance(0)
+        self.assertLess(len(server.outgoing), BUFFER_SIZE + 100)
+        self.assertGreater(len(client.outgoing), 10_000)
+        client.resumeProducing()
+        while client.outgoing:
+            self.sock.pair.flush(100)
+            self.clock.advance(0)
+        self.sock.recv(len(self.sock.pending))
+        self.assertEqual(get(self.sock, b"small")[-len(SMALL) :], SMALL)
 
     def test_hostileTree(self) -> None:
         """A thousand refusals of every sort on one connection leave no descriptor."""

@@ -140,9 +140,8 @@ class ServedTests(ClientCase):
         """A server that turns the client away is named in the error."""
         factory = ClassicGetFactory(self.clock, Root(self.path), ConnectionLimits(0))
         self.addCleanup(factory.root.close)
-        connecting = connectClassic(MemoryEndpoint(factory), self.clock, name="there:7021")
-        sentence = self.fails(Deferred.fromCoroutine(connecting), ConnectionFailed)  # type: ignore[arg-type]
-        self.assertIn("Cannot connect to there:7021", sentence)
+        asked, _ = self.ask(self.connect(factory), "small")
+        self.assertIn("there:7021", self.fails(asked, ConnectionFailed))
 
 
 class BadServerTests(ClientCase):

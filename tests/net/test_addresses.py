@@ -4,6 +4,7 @@ Addresses: what each form means, what each wrong one is answered with, and wheth
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -22,6 +23,7 @@ from twisted.internet.endpoints import (
     _SystemdParser,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -38,6 +40,7 @@ from twisted_netsuite.net.addresses import (
     parseConnect,
     parseListen,
     peerName,
+    privately,
     requireLocal,
     splitHostPort,
 )
@@ -60,8 +63,10 @@ class PeerNameTests(SynchronousTestCase):
         for address, name in (
             (IPv4Address("TCP", "192.0.2.1", 80), "192.0.2.1:80"),
             (IPv6Address("TCP", "2001:db8::1", 80), "[2001:db8::1]:80"),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 80), "192.0.2.1:80"),
             (UNIXAddress("/run/x"), "unix:/run/x"),
-            (UNIXAddress(b"/run/\xff"), "unix:/run/\udcff"),
+            (UNIXAddress(b"/run/\xff"), "unix:/run/\ufffd"),
+            (UNIXAddress("/run/\x1b[2J\nx"), "unix:/run/\ufffd[2J x"),
             (UNIXAddress(None), "unix"),
             (UNIXAddress(""), "unix"),
             (None, "None"),
@@ -88,10 +93,10 @@ class BindTests(SynchronousTestCase):
 
     def test_local(self) -> None:
         """Only loopback and Unix sockets are this machine's alone; what is not known is not."""
-        for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        for host in ("127.0.0.1", "127.1.2.3", "::1"):
             self.assertTrue(Bind("tcp", host, 1).local, host)
         self.assertTrue(Bind("unix", "/run/x").local)
-        for host in ("", "0.0.0.0", "::", "192.0.2.1", "10.0.0.1", "fe80::1", "example", "127.1"):
+        for host in ("", "0.0.0.0", "::", "192.0.2.1", "10.0.0.1", "fe80::1", "127.1", "localhost"):
             self.assertFalse(Bind("tcp", host, 1).local, host)
             self.assertFalse(Bind("udp", host, 1).local, host)
 
@@ -188,12 +193,42 @@ class ParseListenTests(SynchronousTestCase):
             ("tcp6:7007", Bind("tcp", "::", 7007)),
             ("unix:/run/x", Bind("unix", "/run/x")),
             ("unix:/run/x:mode=600:lockfile=0", Bind("unix", "/run/x")),
+            ("unix:/run/x:600:lockfile=0", Bind("unix", "/run/x")),
+            ("unix:address=/run/x:mode=600", Bind("unix", "/run/x")),
             (r"unix:/run/a\:b", Bind("unix", "/run/a:b")),
+            (r"unix:/run/a\=b\\", Bind("unix", "/run/a=b\\")),
             ("haproxy:tcp:80:interface=127.0.0.1", Bind("tcp", "127.0.0.1", 80)),
         ):
             address = listen(description)
             self.assertIsInstance(address, StreamAddress)
             self.assertEqual((address.description, address.binds()), (description, [bind]))
+
+    def test_relativePath(self) -> None:
+        """A relative path is one from here, though the directory is changed before it is bound."""
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        for description, path, mode in (
+            ("unix:x", "x", 0o666),
+            ("unix:./a/../x:mode=600", "x", 0o600),
+            ("unix:address=x:mode=600", "x", 0o600),
+            ("unix:x:600", "x", 0o600),
+            (r"unix:a\:b\=c", "a:b=c", 0o666),
+            ("haproxy:unix:x", "x", 0o666),
+        ):
+            os.chdir(here)
+            reactor: Any = MemoryReactorClock()
+            address = parseListen(reactor, description, BOTH)
+            assert isinstance(address, StreamAddress)
+            self.assertEqual(address.binds(), [Bind("unix", os.path.join(here, path))])
+            os.chdir("/")
+            address.endpoint.listen(Factory())
+            where, _, _, told, _ = reactor.unixServers[0]
+            self.assertEqual((where, told), (os.path.join(here, path), mode), description)
+
+    def test_writtenRelative(self) -> None:
+        """What a person wrote is what every sentence names."""
+        self.assertIn("'unix:x:mode=rwx'", self.refusal("unix:x:mode=rwx"))
+        self.assertEqual(listen("unix:x").description, "unix:x")
 
     def test_datagrams(self) -> None:
         """Every datagram form is taken, and says what it would bind."""
@@ -370,6 +405,41 @@ class RequireLocalTests(SynchronousTestCase):
         self.assertRaises(ConfigurationError, requireLocal, [address], "x")
 
 
+class PrivatelyTests(SynchronousTestCase):
+    """L{privately} on addresses of all sorts."""
+
+    def modes(self, description: str) -> list[int]:
+        """Tell with which modes an address is listened on."""
+        reactor: Any = MemoryReactorClock()
+        address = privately(reactor, parseListen(reactor, description, BOTH))
+        self.assertEqual(address.description, description)
+        assert isinstance(address, StreamAddress)
+        address.endpoint.listen(Factory())
+        return [server[3] for server in reactor.unixServers]
+
+    def test_modes(self) -> None:
+        """A Unix socket without a mode is its owner's alone; one with a mode keeps it."""
+        for description, mode in (
+            ("unix:/run/x", 0o600),
+            ("unix:/run/x:lockfile=0", 0o600),
+            ("unix:address=/run/x", 0o600),
+            (r"unix:/run/a\:mode\=b", 0o600),
+            (r"unix:/run/a\:666", 0o600),
+            ("haproxy:unix:/run/x", 0o600),
+            ("unix:/run/x:mode=660", 0o660),
+            ("unix:mode=660:address=/run/x", 0o660),
+            ("unix:/run/x:660", 0o660),
+            ("unix:/run/x:660:lockfile=0", 0o660),
+        ):
+            self.assertEqual(self.modes(description), [mode], description)
+
+    def test_others(self) -> None:
+        """An address of another sort stays as it is."""
+        for description in ("tcp:7007", "udp:7007"):
+            address = listen(description)
+            self.assertIs(privately(REACTOR, address), address)
+
+
 class CheckBindsTests(SynchronousTestCase):
     """L{checkBinds} on sockets of this machine."""
 
@@ -512,6 +582,30 @@ class CheckBindsTests(SynchronousTestCase):
         self.held(sock, self.path("s"))
         sock.listen()
         self.assertIn("address already in use", self.refusal(f"unix:{self.path('s')}"))
+
+    def test_fullBacklog(self) -> None:
+        """A socket whose listener is too busy to accept is in use, and that is told at once."""
+        where = self.path("busy")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.held(listener, where)
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(10):
+                waiting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                self.addCleanup(waiting.close)
+                waiting.setblocking(False)
+                waiting.connect(where)
+        case = self
+
+        class Probe(socket.socket):
+            """A socket that would tell of a wait."""
+
+            def connect(self, address: Any) -> None:
+                case.assertEqual(self.gettimeout(), 0)
+                super().connect(address)
+
+        self.patch(socket, "socket", Probe)
+        self.assertIn("already in use", self.refusal(f"unix:{where}"))
 
     def test_staleSocket(self) -> None:
         """A Unix socket that was left behind by a program that was killed passes."""

@@ -6,20 +6,27 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_netsuite.net.chunks import MAX_HELD, ChunkProtocol
+from twisted_netsuite.net.chunks import (
+    CHUNKS_A_TURN,
+    MAX_HELD,
+    MAX_HELD_CHUNKS,
+    ChunkProtocol,
+)
 from twisted_netsuite.net.serving import CLOSE_TIMEOUT, ConnectionLimits, ServedFactory
-from twisted_netsuite.testing import connectPair
+from twisted_netsuite.testing import BUFFER_SIZE, connectPair
 
 
 class Worker(ChunkProtocol):
     """
     Notes each chunk; what it does with one is written in it.
 
-    C{h} holds, C{r} holds and releases at once, C{c} closes, C{a} aborts, C{f} fails.
+    C{h} holds, C{r} holds and releases at once, C{w} writes more than is buffered, C{c} closes,
+    C{a} aborts, C{f} fails.
     """
 
     def __init__(self) -> None:
@@ -33,6 +40,8 @@ class Worker(ChunkProtocol):
             case b"r":
                 self.hold()
                 self.release()
+            case b"w":
+                self.transport.write(bytes(BUFFER_SIZE + 1))
             case b"c":
                 self.close()
             case b"a":
@@ -86,9 +95,113 @@ class ChunkTests(SynchronousTestCase):
 
     def test_releasedInside(self) -> None:
         """A chunk that is done at once lets the next follow, without ever nesting deeper."""
-        self.send(b"h", *[b"r%d" % number for number in range(5000)])
+        chunks = [b"r%d" % number for number in range(5000)]
+        self.worker.dataReceived(b"h")
+        for chunk in chunks:
+            self.worker.dataReceived(chunk)
         self.worker.release()
-        self.assertEqual(self.worker.served[1:], [b"r%d" % number for number in range(5000)])
+        self.clock.advance(0)
+        self.assertEqual(self.worker.served[1:], chunks)
+
+    def turn(self) -> None:
+        """Let just one turn of the reactor come, in which what it schedules waits for the next."""
+        call = self.clock.calls.pop(0)
+        call.called = 1
+        call.func(*call.args, **call.kw)
+
+    def test_turns(self) -> None:
+        """Of many small chunks a few are served a turn, in order, and others get a turn between."""
+        sent = [b"%d" % (number % 10) for number in range(4000)]
+        self.send(b"h")
+        self.pair.client.write(b"".join(sent))
+        self.pair.flush(1)
+        self.worker.release()
+        for turns in range(1, 4):
+            self.assertEqual(len(self.worker.served), 1 + turns * CHUNKS_A_TURN)
+            self.turn()
+        while self.pair.client.outgoing:
+            self.pair.flush(1)
+            self.clock.advance(0)
+        self.assertEqual(self.worker.served[1:], sent)
+
+    def test_turnsFromTheWire(self) -> None:
+        """What comes while others wait for their turn goes behind them, in no turn of its own."""
+        self.send(b"h", *[b"1"] * 40)
+        self.worker.release()
+        self.send(b"2")
+        self.assertEqual(len(self.worker.served), 1 + CHUNKS_A_TURN)
+        self.clock.advance(0)
+        self.assertEqual(self.worker.served[1:], [b"1"] * 40 + [b"2"])
+
+    def test_endBetweenTurns(self) -> None:
+        """An end between two turns is the end: nothing more is served, and no call is left."""
+        for end in ("close", "reset"):
+            self.setUp()
+            self.send(b"h", *[b"1"] * 40)
+            self.worker.release()
+            if end == "close":
+                self.worker.close()
+                self.pair.flush()
+            else:
+                self.pair.server.reset()
+            self.assertEqual(self.clock.getDelayedCalls(), [], end)
+            self.assertEqual(len(self.worker.served), 1 + CHUNKS_A_TURN)
+
+    def test_chunkLimit(self) -> None:
+        """Reading stops with the first chunk over how many may be held, however small they are."""
+        self.send(b"h", *[b"1"] * (MAX_HELD_CHUNKS - 1))
+        self.assertTrue(self.pair.server.reading)
+        self.send(b"1")
+        self.assertTrue(self.pair.server.reading)
+        self.send(b"1")
+        self.assertFalse(self.pair.server.reading)
+        self.worker.release()
+        self.assertTrue(self.pair.server.reading)
+
+    def test_stalled(self) -> None:
+        """While the peer takes no answer, nothing is served or read; then all is, in order."""
+        self.pair.client.pauseProducing()
+        self.send(b"w1", b"2")
+        self.assertFalse(self.pair.server.reading)
+        self.assertEqual(self.worker.served, [b"w1"])
+        self.worker.dataReceived(b"w3")
+        self.worker.dataReceived(b"4")
+        self.assertEqual(self.worker.served, [b"w1"])
+        self.pair.client.resumeProducing()
+        self.pair.flush()
+        self.assertEqual(self.worker.served, [b"w1", b"w3", b"4", b"2"])
+        self.assertTrue(self.pair.server.reading)
+
+    def test_stalledInside(self) -> None:
+        """A stall stops also what was held before and is being given out."""
+        self.pair.client.pauseProducing()
+        self.send(b"h", b"w1", b"2")
+        self.worker.release()
+        self.clock.advance(0)
+        self.assertEqual(self.worker.served, [b"h", b"w1"])
+        self.pair.client.resumeProducing()
+        self.pair.flush()
+        self.assertEqual(self.worker.served, [b"h", b"w1", b"2"])
+
+    def test_stalledClose(self) -> None:
+        """A close while the peer takes nothing still flushes, and serves nothing more."""
+        self.pair.client.pauseProducing()
+        self.send(b"w1", b"2")
+        self.worker.close()
+        self.pair.client.resumeProducing()
+        self.pair.flush()
+        self.assertEqual(self.worker.served, [b"w1"])
+        assert self.pair.client.lost is not None
+        self.assertTrue(self.pair.client.lost.check(ConnectionDone))
+
+    def test_stalledIdle(self) -> None:
+        """A peer that takes no answer is given up when it has been idle too long."""
+        self.pair.client.pauseProducing()
+        self.send(b"w1", b"2")
+        self.clock.advance(600)
+        self.pair.flush()
+        self.assertIsNotNone(self.pair.server.lost)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_laterChunkWaits(self) -> None:
         """A chunk that comes while others are held goes behind them."""

@@ -324,21 +324,6 @@ class WritingTests(Reading):
         reading = self.read(self.conversation.readChunk(1))
         self.assertEqual(self.successResultOf(reading), b"hello")
 
-    def test_endWriting(self) -> None:
-        """After the end of writing the answer can still be read."""
-        self.pair = connectPair(Answers(), self.conversation)
-        self.conversation.write(b"question")
-        self.conversation.endWriting()
-        self.pair.flush()
-        reading = self.read(self.conversation.readChunk(1))
-        self.assertEqual(self.successResultOf(reading), b"question, goodbye")
-
-    def test_endWritingUnknown(self) -> None:
-        """Where a direction cannot be closed alone, as under TLS, it stays open."""
-        conversation = Conversation(self.clock, NAME)
-        conversation.makeConnection(cast(Any, object()))
-        conversation.endWriting()
-
     def test_close(self) -> None:
         """A close flushes."""
         self.conversation.write(b"bye")

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import MessageLengthError
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.net.datagrams import (
+    ANSWER_BURST,
+    ANSWER_RATE,
     HEADER_BYTES,
     LOOP_PORTS,
     MAX_GAIN,
@@ -29,8 +32,8 @@ PEER = ("192.0.2.1", 50_000)
 class Parrot(GuardedDatagrams):
     """Answers with as many bytes as the test says."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
         self.size: int | None = None
 
     def guardedReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
@@ -42,7 +45,8 @@ class GuardTests(SynchronousTestCase):
     """L{GuardedDatagrams} at work."""
 
     def setUp(self) -> None:
-        self.parrot = Parrot()
+        self.clock = Clock()
+        self.parrot = Parrot(self.clock)
         self.notes = listenDatagrams(self.parrot, IPv4Address("UDP", "127.0.0.1", OWN_PORT))
 
     def test_answered(self) -> None:
@@ -67,6 +71,44 @@ class GuardTests(SynchronousTestCase):
         near = [("192.0.2.1", OWN_PORT - 1), ("192.0.2.1", OWN_PORT + 1)]
         self.assertEqual(self.notes.sent, [(b"hello", addr) for addr in near])
         self.assertEqual(self.parrot.dropped, 1)
+
+    def ask(self, count: int, addr: tuple[str, int] = PEER) -> int:
+        """Ask so often at once, and tell how often that was answered."""
+        self.notes.sent.clear()
+        for _ in range(count):
+            self.parrot.datagramReceived(b"hello", addr)
+        return len(self.notes.sent)
+
+    def test_rate(self) -> None:
+        """One address has so many answers at once, then so many a second; another has its own."""
+        self.assertEqual(self.ask(ANSWER_BURST), ANSWER_BURST)
+        self.assertEqual(self.parrot.dropped, 0)
+        with capturedLogs() as events:
+            self.assertEqual(self.ask(1), 0)
+        self.assertEqual(self.parrot.dropped, 1)
+        self.assertEqual(events[0]["why"], "it asks for more than 2000 answers a second")
+        self.assertEqual(self.ask(1, (PEER[0], PEER[1] + 1)), 1)
+        self.clock.advance(0.5)
+        self.assertEqual(self.ask(2 * ANSWER_BURST), ANSWER_RATE / 2)
+
+    def test_loop(self) -> None:
+        """Two services that answer everything, and were set on each other by a forged datagram,
+        are quiet again after some seconds, and stay so."""
+        ports = {7007: Parrot(self.clock), 7425: Parrot(self.clock)}
+        notes = {
+            port: listenDatagrams(parrot, IPv4Address("UDP", "127.0.0.1", port))
+            for port, parrot in ports.items()
+        }
+        ports[7007].datagramReceived(b"hello", ("127.0.0.1", 7425))
+        while any(note.sent for note in notes.values()):
+            for port, note in notes.items():
+                for datagram, addr in note.sent:
+                    assert addr is not None
+                    note.sent = []
+                    ports[addr[1]].datagramReceived(datagram, ("127.0.0.1", port))
+                    self.clock.advance(0.0001)
+            self.assertLess(self.clock.seconds(), 10)
+        self.assertEqual(sum(parrot.dropped for parrot in ports.values()), 1)
 
     def test_gain(self) -> None:
         """An answer of just the largest size is sent; one byte more is dropped and counted."""
@@ -126,4 +168,4 @@ class GuardTests(SynchronousTestCase):
     def test_subclass(self) -> None:
         """What a datagram means is for a subclass to say."""
         with self.assertRaises(NotImplementedError):
-            GuardedDatagrams().guardedReceived(b"", PEER)
+            GuardedDatagrams(self.clock).guardedReceived(b"", PEER)

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
-from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_netsuite.net import eager
 from twisted_netsuite.net.eager import eagerWrite
 
 
@@ -24,7 +25,7 @@ class EagerWriteTests(SynchronousTestCase):
         ours, self.far = socket.socketpair()
         self.far.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.reactor = MemoryReactor()
+        self.reactor = MemoryReactorClock()
         self.transport = Connection(ours, cast(Any, Protocol()), cast(Any, self.reactor))
         self.transport.connected = 1
         self.addCleanup(ours.close)
@@ -84,6 +85,25 @@ class EagerWriteTests(SynchronousTestCase):
         self.transport.loseConnection()
         self.write(b"late")
         self.assertEqual(self.received(), b"")
+
+    def test_afterAnAbort(self) -> None:
+        """Nothing is sent once the connection is to end abruptly."""
+        self.transport.abortConnection()
+        self.write(b"late")
+        self.assertEqual(self.received(), b"")
+
+    def test_privateNames(self) -> None:
+        """Twisted still has every name that we look at."""
+        self.assertNotEqual(eagerWrite(cast(Any, self.transport)), self.transport.write)
+
+    def test_nameGone(self) -> None:
+        """Should Twisted rename one, messages go its usual way."""
+        self.patch(eager, "_STATE", (*eager._STATE, "_renamed"))
+        write = eagerWrite(cast(Any, self.transport))
+        self.assertEqual(write, self.transport.write)
+        write(b"hello")
+        self.transport.doWrite()
+        self.assertEqual(self.received(), b"hello")
 
     def test_lostConnection(self) -> None:
         """A connection that is gone is left to the reactor, which reports it in its own turn."""

@@ -145,13 +145,17 @@ class ListeningTests(SynchronousTestCase):
         self.assertIsNotNone(pair.server.lost)
 
     def test_portFails(self) -> None:
-        """A port that cannot be closed does not keep the others, nor the connections."""
+        """A port that cannot be closed is told of, and keeps neither the others nor connections."""
         ports = [FakePort(1), FakePort(2)]
         ports[0].closing = fail(OSError("no"))
         service = self.service(*map(address, ports))
         service.startService()
-        self.successResultOf(service.stopService())
+        service.name = "echo.main"
+        with capturedLogs() as events:
+            self.successResultOf(service.stopService())
         self.assertEqual(ports[1].closed, 1)
+        told = [(event["name"], event["address"], event["reason"]) for event in events]
+        self.assertEqual(told, [("echo.main", "tcp 127.0.0.1:1", "no")])
 
     def test_stoppedBefore(self) -> None:
         """What was never started can be stopped."""

@@ -4,17 +4,22 @@ What every stream service has in common: a bound on connections, two timeouts, a
 
 from __future__ import annotations
 
+from OpenSSL.SSL import TLS_METHOD, Context
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from twisted_netsuite.net.serving import (
     CLOSE_TIMEOUT,
     DEFAULT_LIMITS,
     ConnectionLimits,
+    RefusedProtocol,
     ServedFactory,
     ServedProtocol,
     sendAtOnce,
@@ -37,6 +42,17 @@ class ChatterFactory(ServedFactory):
     protocol = Chatter
 
 
+@implementer(IOpenSSLContextFactory)
+class _Contexts:
+    """Gives one context of TLS, which has no certificate: no handshake is ever finished."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def getContext(self) -> Context:
+        return self._context
+
+
 class ServedTests(SynchronousTestCase):
     """A factory of at most three connections, which may be idle for ten seconds."""
 
@@ -56,7 +72,9 @@ class ServedTests(SynchronousTestCase):
             self.connect()
         self.assertEqual((len(self.factory.connections), self.factory.refused), (3, 0))
         with capturedLogs() as events:
-            self.assertIsNone(self.factory.buildProtocol(PEER))
+            pair = connectPair(self.factory.buildProtocol(PEER), Protocol())
+        pair.flush()
+        self.assertIsNotNone(pair.client.lost)
         self.assertEqual((len(self.factory.connections), self.factory.refused), (3, 1))
         self.assertEqual((events[0]["peer"], events[0]["count"]), ("192.0.2.1:50000", 3))
         self.assertIn("max-connections", events[0]["log_format"])
@@ -67,12 +85,39 @@ class ServedTests(SynchronousTestCase):
         pairs[0].client.loseConnection()
         pairs[0].flush()
         self.connect()
-        self.assertIsNone(self.factory.buildProtocol(PEER))
+        self.assertIsInstance(self.factory.buildProtocol(PEER), RefusedProtocol)
+
+    def test_logOfRefusals(self) -> None:
+        """A flood of refused connections is told of each time it has doubled."""
+        self.factory = ChatterFactory(self.clock, ConnectionLimits(0))
+        with capturedLogs() as events:
+            for _ in range(100):
+                self.factory.buildProtocol(PEER)
+        self.assertEqual([event["refused"] for event in events], [1, 2, 4, 8, 16, 32, 64])
+
+    def test_refusedUnderTLS(self) -> None:
+        """Under TLS, too, one connection more is closed; nothing is left of it and no traceback."""
+        context = Context(TLS_METHOD)
+        wrapped = TLSMemoryBIOFactory(_Contexts(context), False, self.factory, self.clock)
+        for _ in range(3):
+            self.connect()
+        pair = connectPair(wrapped.buildProtocol(PEER), Protocol())
+        pair.flush()
+        self.assertIsNotNone(pair.server.lost)
+        self.assertIsNotNone(pair.client.lost)
+        self.assertEqual((len(wrapped.protocols), len(self.factory.connections)), (0, 3))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_peer(self) -> None:
+        """A peer is named as its transport does now: a balancer tells its address only later."""
+        protocol, pair = self.connect()
+        pair.server._peer = IPv4Address("TCP", "192.0.2.9", 9)
+        self.assertEqual(protocol.peer, "192.0.2.9:9")
 
     def test_never(self) -> None:
         """A connection that was turned away before it began does not count."""
         for _ in range(10):
-            self.assertIsNotNone(self.factory.buildProtocol(PEER))
+            self.assertIsInstance(self.factory.buildProtocol(PEER), Chatter)
         self.assertEqual(self.factory.connections, set())
 
     def test_defaults(self) -> None:

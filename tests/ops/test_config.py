@@ -284,6 +284,17 @@ class FileTests(SynchronousTestCase):
                 sentence, f"{path}: no service is in it; write a table such as [echo.main]."
             )
 
+    def test_endless(self) -> None:
+        """What no parser can take, brackets or digits without end, is one sentence, too."""
+        for content, said in (
+            ("a = " + "[" * 100_000, "holds brackets in brackets without end; mend that."),
+            ("a = " + "9" * 100_000, "is not TOML: "),
+        ):
+            sentence, path = self.refusal(content)
+            self.assertIn(f"The file {path!r} {said}", sentence)
+            self.assertLess(len(sentence), 400)
+            self.assertEqual(len(sentence.splitlines()), 1)
+
     def test_notTOML(self) -> None:
         """What is no TOML is told with the line."""
         for content in ("[sample.main\n", "root = \n", "a = 1\na = 2\n", "\0"):

@@ -5,6 +5,8 @@ From a configuration to what listens: checked before, told of after.
 from __future__ import annotations
 
 import io
+import os
+import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -19,7 +21,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ops.sample import SAMPLE, SampleConfig
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.launch import TableService, build, dialled, launch, makerFor
+from twisted_netsuite.ops.launch import (
+    DESCRIPTORS,
+    TableService,
+    build,
+    dialled,
+    launch,
+    makerFor,
+)
 from twisted_netsuite.ops.options import PluginOptions, optionsFor
 
 SampleOptions = optionsFor(SAMPLE, "A sample.")
@@ -41,7 +50,7 @@ class BuildTests(SynchronousTestCase):
         ]
         services = build(planned, MemoryReactorClock())
         names = [service.name for service in services]
-        self.assertEqual(names, ["sample.a", "sample.b", "sample.b-second"])
+        self.assertEqual(names, ["sample.a", "sample.b", "sample.b/second"])
 
     def test_reactor(self) -> None:
         """They are built for the reactor that was handed in, and listen on nothing yet."""
@@ -121,6 +130,30 @@ class LaunchTests(SynchronousTestCase):
                 caught.exception.code, "netsuite: The root 'wrong' is wrong; give another."
             )
 
+    def test_control(self) -> None:
+        """What is said of a configuration cannot control the terminal that shows it."""
+        where = "unix:/nowhere\x1b[2J\n/x"
+        with self.assertRaises(SystemExit) as caught:
+            launch(self.options(), [(SAMPLE, "a", sample(listen=[where]))])
+        self.assertIn("/nowhere\ufffd[2J /x", str(caught.exception.code))
+
+    def test_descriptors(self) -> None:
+        """So many descriptors are allowed as the services can need, or as may be, and none less."""
+        infinite = resource.RLIM_INFINITY
+        for soft, hard, wanted in (
+            (1024, 1 << 20, DESCRIPTORS),
+            (1024, 4096, 4096),
+            (1024, infinite, DESCRIPTORS),
+            (DESCRIPTORS, 1 << 20, None),
+            (1 << 20, 1 << 20, None),
+            (infinite, infinite, None),
+        ):
+            told: list[tuple[int, int]] = []
+            self.patch(resource, "getrlimit", lambda _, limits=(soft, hard): limits)
+            self.patch(resource, "setrlimit", lambda _, limits, told=told: told.append(limits))
+            launch(self.options(), [(SAMPLE, "a", sample(listen=["tcp:0"]))])
+            self.assertEqual(told, [] if wanted is None else [(wanted, hard)])
+
     def test_check(self) -> None:
         """A check ends with status 0 and says so; it binds nothing, so a port in use is right."""
         self.patch(sys, "stdout", io.StringIO())
@@ -187,6 +220,17 @@ class TableTests(SynchronousTestCase):
         output = io.StringIO()
         TableService([], output).startService()
         self.assertEqual(output.getvalue(), "SERVICE  ADDRESS  DIALECT  TRY\n")
+
+    def test_closedPipe(self) -> None:
+        """That nobody reads the table is no reason not to serve."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        output = open(writer, "w", encoding="utf-8")  # noqa: SIM115
+        self.addCleanup(os.close, os.dup(writer))
+        self.addCleanup(self.assertRaises, BrokenPipeError, output.close)
+        table = TableService([], output)
+        table.startService()
+        self.assertTrue(table.running)
 
 
 class DialledTests(SynchronousTestCase):

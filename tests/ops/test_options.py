@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ops.sample import SAMPLE, SampleConfig
 from twisted_netsuite.net.serving import ConnectionLimits
 from twisted_netsuite.ops.options import PluginOptions, ServiceOptions, absolute, optionsFor
+from twisted_netsuite.wire.text import cleanText
 
 SampleOptions = optionsFor(SAMPLE, "A sample.")
 
@@ -149,6 +150,15 @@ class PluginOptionTests(SynchronousTestCase):
             caught.exception.code,
             "netsuite: option --nonsense not recognized; see twistd netsuite --help.",
         )
+
+    def test_control(self) -> None:
+        """A word that is not understood cannot control the terminal that shows it."""
+        for words in (["--\x1b[2Jx"], ["\x1b[2J\n"], ["--check=\x9b2J"], ["--x\u202e"]):
+            with self.assertRaises(SystemExit) as caught:
+                PluginOptions().parseOptions(words)
+            sentence = str(caught.exception.code)
+            self.assertEqual(cleanText(sentence), sentence)
+            self.assertTrue(sentence.startswith("netsuite: "), sentence)
 
     def test_none(self) -> None:
         """No words at all are right."""

@@ -131,3 +131,11 @@ class OptionTests(SynchronousTestCase):
         with self.assertRaises(SystemExit) as caught:
             self.parse("netsuite.toml")
         self.assertIn("'netsuite.toml' is not expected", str(caught.exception.code))
+
+    def test_control(self) -> None:
+        """A file's name cannot control the terminal that shows what is wrong with the file."""
+        path = Path(self.mktemp() + "\x1b[2J")
+        path.write_bytes(b"")
+        with self.assertRaises(SystemExit) as caught:
+            Options().parseOptions(["--config", str(path)])
+        self.assertIn("\ufffd[2J: no service is in it", str(caught.exception.code))

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL.SSL import Error as SSLError
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import (
     ConnectionAborted,
     ConnectionDone,
@@ -14,14 +16,15 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
-from tests.echo.farend import FarEnd
-from tests.proxy.wires import PEER, Wires
+from tests.echo.farend import FarEnd, sayGoodbyeOverTLS
+from tests.proxy.wires import Wires
 from twisted_netsuite.net.serving import CLOSE_TIMEOUT, ConnectionLimits
 from twisted_netsuite.proxy.protocol import HALF_CLOSED_IDLE, MAX_EARLY, MAX_LOGGED
-from twisted_netsuite.testing import BUFFER_SIZE
+from twisted_netsuite.testing import BUFFER_SIZE, MemoryTransport
 
 
 class ProxyTestCase(SynchronousTestCase):
@@ -372,8 +375,89 @@ class ConnectingTests(ProxyTestCase):
         """One client over the limit is refused, and no connection to the target is made for it."""
         wires = Wires(limits=ConnectionLimits(maxConnections=1))
         with capturedLogs():
-            self.assertIsNone(wires.factory.buildProtocol(PEER))
+            other = wires.connect()
+            wires.settle()
+        self.assertAborted(other)
+        self.assertIsNone(wires.client.lost)
         self.assertEqual(len(wires.targets), 1)
+
+
+class LoopTests(ProxyTestCase):
+    """A target that turns out to be the proxy itself."""
+
+    #: The near end of the first connection that a L{MemoryEndpoint} makes.
+    END = IPv4Address("TCP", "127.0.0.1", 40_000)
+
+    LINE = (
+        "127.0.0.1:40000: closed, target.example:80 leads back to this proxy; "
+        "give another address with --to"
+    )
+
+    def test_targetFirst(self) -> None:
+        """A client that is a known leg to the target is closed, before it makes one more leg."""
+        wires = Wires()
+        with capturedLogs() as events:
+            back = wires.connect(self.END)
+            wires.settle()
+        self.assertEqual([formatEvent(event) for event in events], [self.LINE])
+        self.assertAborted(back)
+        self.assertEqual(len(wires.targets), 1)
+        self.assertEqual(len(wires.factory.connections), 1)
+
+    def test_clientFirst(self) -> None:
+        """A client is closed once the leg to the target turns out to be its other end."""
+        wires = Wires(wait=True)
+        wires.client.transport.abortConnection()
+        wires.settle()
+        back = wires.connect(self.END)
+        with capturedLogs() as events:
+            wires.waiting.accept()
+            wires.settle()
+        self.assertEqual([formatEvent(event) for event in events], [self.LINE])
+        self.assertAborted(back)
+        self.assertAborted(wires.target)
+        self.assertEqual(wires.factory.targets, set())
+        self.assertEqual(wires.factory.connections, set())
+
+    def test_endsAreForgotten(self) -> None:
+        """The port of a leg that has ended may come back as that of a client."""
+        wires = Wires()
+        wires.client.transport.abortConnection()
+        wires.settle()
+        with capturedLogs() as events:
+            other = wires.connect(self.END)
+            other.transport.write(b"hello")
+            wires.settle()
+        self.assertEqual(list(events), [])
+        self.assertEqual(wires.targets[1].received, b"hello")
+
+    def test_renamedClientIsForgotten(self) -> None:
+        """A client to which a balancer's header gave another name is forgotten when it ends."""
+        wires = Wires(wait=True)
+        named = IPv4Address("TCP", "192.0.2.1", 5)
+        back = wires.connect(self.END)
+        self.patch(MemoryTransport, "getPeer", lambda transport: named)
+        back.transport.abortConnection()
+        wires.settle()
+        wires.connect()
+        with capturedLogs() as events:
+            wires.waiting.accept()
+            wires.settle()
+        self.assertEqual(list(events), [])
+        self.assertEqual(len(wires.factory.targets), 1)
+
+    def test_unixEnds(self) -> None:
+        """Ends of Unix sockets have no names to tell them apart, and are never taken for loops."""
+        for name in ("getHost", "getPeer"):
+            self.patch(MemoryTransport, name, lambda transport: UNIXAddress(None))
+        with capturedLogs() as events:
+            wires = Wires()
+            other = wires.connect()
+            for client in (wires.client, other):
+                client.transport.write(b"hello")
+            wires.settle()
+        self.assertEqual(list(events), [])
+        self.assertEqual([bytes(target.received) for target in wires.targets], [b"hello"] * 2)
 
 
 class BackpressureTests(ProxyTestCase):
@@ -490,6 +574,58 @@ class IdleTests(ProxyTestCase):
         with capturedLogs():
             wires.clock.advance(HALF_CLOSED_IDLE)
             wires.settle()
+        self.assertGone(wires)
+
+    def test_tlsClientSaidGoodbye(self) -> None:
+        """What would not arrive at a TLS client ends the flow as a reset, not in silence."""
+        wires = Wires(tlsClient=True)
+        sayGoodbyeOverTLS(wires.toClient)
+        wires.target.transport.write(b"late")
+        wires.settle()
+        self.assertEqual(wires.client.received, b"")
+        self.assertAborted(wires.target)
+        self.assertGone(wires)
+
+    def test_tlsTargetSaidGoodbye(self) -> None:
+        """What would not arrive at a TLS target ends the flow as a reset, not in silence."""
+        wires = Wires(tlsTarget=True)
+        wires.client.transport.write(b"in time")
+        wires.settle()
+        sayGoodbyeOverTLS(wires.toTarget)
+        wires.client.transport.write(b"late")
+        wires.settle()
+        self.assertEqual(wires.target.received, b"in time")
+        self.assertAborted(wires.client)
+        self.assertGone(wires)
+
+    def test_tlsDeliversAfterTheEnd(self) -> None:
+        """What a TLS leg still delivers once the other has gone is dropped: there is no TLS left
+        to ask there."""
+        for clientGoes in (True, False):
+            wires = Wires(tlsClient=True, tlsTarget=True)
+            goes, stays = wires.toClient, wires.toTarget
+            if not clientGoes:
+                goes, stays = stays, goes
+            goes.loseConnection()
+            goes.step(1)
+            self.assertIsNotNone(goes.lost)
+            goes.getHandle = lambda: None  # type: ignore[method-assign]
+            stays.protocol.dataReceived(b"late")
+            wires.settle()
+            self.assertGone(wires)
+
+    def test_tlsHandshakeFails(self) -> None:
+        """A target whose certificate is refused ends its client, and one line says why."""
+        wires = Wires(tlsTarget=True)
+        with capturedLogs() as events:
+            wires.toTarget.protocol.connectionLost(
+                Failure(SSLError([("SSL routines", "", "certificate verify failed")]))
+            )
+            wires.settle()
+        [line] = [formatEvent(event) for event in events]
+        self.assertIn("127.0.0.1:50000: target.example:80 was lost: ", line)
+        self.assertIn("certificate verify failed", line)
+        self.assertAborted(wires.client)
         self.assertGone(wires)
 
     def test_tlsKeepsShorterTimeout(self) -> None:

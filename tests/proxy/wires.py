@@ -4,14 +4,21 @@ A client, the proxy and its target in memory.
 
 from __future__ import annotations
 
+from typing import cast
+
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    ITransport,
+)
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from tests.echo.farend import FarEnd
+from tests.echo.farend import FarEnd, lookLikeTLS
 from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.proxy.protocol import ProxyFactory
 from twisted_netsuite.testing import (
@@ -23,6 +30,33 @@ from twisted_netsuite.testing import (
 )
 
 PEER = IPv4Address("TCP", "127.0.0.1", 50_000)
+
+
+class OverTLS(Protocol):
+    """Lets a protocol see TLS from the first moment of its connection."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        """
+        @param protocol: gets the connection.
+        """
+        self._protocol = protocol
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Hand the connection on."""
+        end = cast(MemoryTransport, transport)
+        lookLikeTLS(end)
+        end.protocol = self._protocol
+        self._protocol.makeConnection(transport)
+
+
+class TLSEndpoint(MemoryEndpoint):
+    """Connects over what looks like TLS."""
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect."""
+        connected = super().connect(protocolFactory)
+        lookLikeTLS(self.pairs[-1].client)
+        return connected
 
 
 @implementer(IStreamClientEndpoint)
@@ -78,16 +112,22 @@ class Wires:
         first: bytes = b"",
         logData: bool = False,
         limits: ConnectionLimits = DEFAULT_LIMITS,
+        tlsClient: bool = False,
+        tlsTarget: bool = False,
     ) -> None:
         """
         @param wait: whether the target accepts only when it is told to.
         @param first: what the target says first.
         @param logData: whether chunks are logged.
         @param limits: bounds the connections.
+        @param tlsClient: whether clients seem to connect over TLS.
+        @param tlsTarget: whether the target seems to be reached over TLS.
         """
+        self._tlsClient = tlsClient
         self.clock = Clock()
         self.targets: list[FarEnd] = []
-        self.endpoint = MemoryEndpoint(Factory.forProtocol(lambda: self._target(first)))
+        endpoint = TLSEndpoint if tlsTarget else MemoryEndpoint
+        self.endpoint = endpoint(Factory.forProtocol(lambda: self._target(first)))
         self.waiting = WaitingEndpoint(self.endpoint)
         self.factory = ProxyFactory(
             self.clock,
@@ -100,12 +140,17 @@ class Wires:
         self.client = self.connect()
         self.toClient = self._transports[1]
 
-    def connect(self) -> FarEnd:
-        """Connect one more client."""
-        leg = self.factory.buildProtocol(PEER)
-        assert leg is not None
+    def connect(self, peer: IPv4Address = PEER) -> FarEnd:
+        """
+        Connect one more client.
+
+        @param peer: its address.
+        """
+        leg = self.factory.buildProtocol(peer)
+        if self._tlsClient:
+            leg = OverTLS(leg)
         far = FarEnd()
-        pair = connectPair(leg, far)
+        pair = connectPair(leg, far, clientAddress=peer)
         self._transports += [pair.client, pair.server]
         return far
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import struct
 from hashlib import sha256
 from typing import Any
@@ -13,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.rexec.blocking import BlockingSocket, WouldBlock
 from twisted_netsuite.net.serving import ConnectionLimits
 from twisted_netsuite.rexec.classic import (
+    MAX_PROGRAM,
     ClassicExecFactory,
     Dialect,
     Transcoder,
@@ -25,7 +28,7 @@ from twisted_netsuite.rexec.classic import (
     programName,
 )
 from twisted_netsuite.rexec.collect import CommandLimits
-from twisted_netsuite.testing import FakeCommand, FakeSpawner
+from twisted_netsuite.testing import BUFFER_SIZE, FakeCommand, FakeSpawner
 from twisted_netsuite.wire.header import AnswerParser
 
 DIALECTS: tuple[Dialect, ...] = ("raw", "length", "header")
@@ -250,7 +253,38 @@ class RefusalTests(ServedCase):
             protocol.dataReceived(b"ls")
         protocol.release()
         answers = (b"%d" % len(REFUSAL) + REFUSAL) * 5000
+        self.drain(len(answers))
         self.assertEqual(self.sock.pending, answers)
+
+    def drain(self, size: int) -> None:
+        """Let turn after turn come until so many bytes have arrived."""
+        arrived = -1
+        while arrived < len(self.sock.pending) < size:
+            arrived = len(self.sock.pending)
+            self.clock.advance(0)
+
+    def test_readsNothing(self) -> None:
+        """Answers to a client that reads none stay few, and go on in order once it reads."""
+        self.serve("header", allowShell=False)
+        names = [b"%c" % (97 + number % 26) for number in range(2000)]
+        client, server = self.sock.pair.client, self.sock.pair.server
+        client.pauseProducing()
+        client.write(b"".join(names))
+        for _ in range(10):
+            self.sock.pair.flush(1)
+            self.clock.advance(0)
+        self.assertLess(len(server.outgoing), BUFFER_SIZE + 1000)
+        self.assertGreater(len(client.outgoing), 1000)
+        client.resumeProducing()
+        for _ in range(10_000):
+            moved = client.step(1)
+            moved = server.step(BUFFER_SIZE) or moved
+            self.clock.advance(0)
+            if not moved:
+                break
+        stream = self.sock.pending
+        answers = AnswerParser(1024).feed(stream)
+        self.assertEqual([header.filename.encode() for header, _ in answers], names)
 
     def test_nul(self) -> None:
         """A command that holds a NUL byte is refused, and the next one runs."""
@@ -315,10 +349,44 @@ class LimitTests(ServedCase):
         """One connection more than allowed is turned away, and finds room once another goes."""
         self.serve("raw", limits=ConnectionLimits(maxConnections=2))
         second = BlockingSocket(self.factory)
-        self.assertIsNone(self.factory.buildProtocol(None))
+        self.assertIsNotNone(BlockingSocket(self.factory).lost)
         self.assertEqual(self.factory.refused, 1)
         second.reset()
-        self.assertIsNotNone(self.factory.buildProtocol(None))
+        self.assertIsNone(BlockingSocket(self.factory).lost)
+
+    def test_commandsOfClientsThatLeft(self) -> None:
+        """Commands whose clients have left, and that still end, count among those that may run."""
+        self.serve("header", limits=ConnectionLimits(maxConnections=2))
+        for _ in range(2):
+            self.sock.send(b"sleep 100")
+            self.sock.reset()
+            self.sock = BlockingSocket(self.factory)
+        self.assertEqual(len(self.spawner.commands), 2)
+        self.sock.send(b"ls")
+        header, payload = headerAnswer(self.sock)
+        self.assertEqual((header["exit_status"], header["outcome"]), (125, "limit"))
+        self.assertEqual(payload, b"netsuite: 2 commands are running, and no more are started.\n")
+        self.assertEqual(len(self.spawner.commands), 2)
+        self.command.die(15)
+        self.run_(b"ls", out=b"listing")
+        self.assertEqual(headerAnswer(self.sock)[1], b"listing")
+
+    def test_log(self) -> None:
+        """A command of any length is told of in short lines."""
+        for line, said in (
+            (b"x" * 65536, " and 65024 bytes more"),
+            (b"\xff" * 65536, " and 65024 bytes more"),
+            (b"x" * 512, "x'"),
+            (b"x" * 513, " and 1 bytes more"),
+        ):
+            with capturedLogs() as events:
+                self.run_(line)
+                self.sock.recv(10)
+            told = [formatEvent(event) for event in events]
+            self.assertEqual(len(told), 2)
+            for text in told:
+                self.assertTrue(text.endswith(said), text[-40:])
+                self.assertLess(len(text), 512 * 4 + 100)
 
     def test_idle(self) -> None:
         """A client that is silent for too long is cut off, and not before."""
@@ -349,6 +417,54 @@ class LimitTests(ServedCase):
         self.run_(b"ls", out=b"x")
         self.clock.advance(60)
         self.assertIsNotNone(self.sock.lost)
+
+
+class BrowserTests(ServedCase):
+    def test_first(self) -> None:
+        """A connection that begins as a browser's runs nothing, is told of once, and ends."""
+        for request in (
+            b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\ntouch /tmp/x\n",
+            b"GET /;ls HTTP/1.0",
+            b"OPTIONS * HTTP/2",
+        ):
+            for dialect in DIALECTS:
+                self.serve(dialect)
+                with capturedLogs() as events:
+                    self.sock.send(request)
+                    self.sock.send(b"ls")
+                self.assertEqual(self.spawner.commands, [])
+                self.assertEqual([event["log_level"] for event in events], [LogLevel.warn])
+                self.assertIn("a web browser is no client of exec", formatEvent(events[0]))
+                self.assertIsInstance(self.sock.pair.server.lost.value, ConnectionAborted)  # type: ignore[union-attr]
+                self.assertEqual(self.sock.pending, b"")
+                self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_heldBehind(self) -> None:
+        """Nor does what such a connection has sent behind its first chunk run."""
+        protocol: Any = self.sock.pair.server.protocol
+        protocol.hold()
+        for chunk in (b"GET / HTTP/1.1\r\n", b"ls"):
+            protocol.dataReceived(chunk)
+        protocol.release()
+        self.clock.advance(0)
+        self.assertEqual(self.spawner.commands, [])
+
+    def test_later(self) -> None:
+        """The same line behind a command is a command: a person may type it."""
+        for dialect in DIALECTS:
+            self.serve(dialect)
+            self.run_(b"ls", out=b"x")
+            answer(dialect, self.sock)
+            self.run_(b"GET / HTTP/1.1", out=b"y")
+            self.assertEqual(answer(dialect, self.sock), b"y")
+            self.assertEqual(self.lines(), [b"ls", b"GET / HTTP/1.1"])
+
+    def test_other(self) -> None:
+        """A first command that only resembles a request is a command."""
+        for line in (b"GET", b"GET /x", b"echo GET / HTTP/1.1", b"get / HTTP/1.1", b"A=1 HTTP/x"):
+            self.serve("raw")
+            self.sock.send(line)
+            self.assertEqual(self.lines(), [line])
 
 
 class OrderTests(ServedCase):
@@ -498,7 +614,7 @@ class ClosingTests(ServedCase):
     def test_heldCommandsAreDropped(self) -> None:
         """After a client has closed its side, no command that it had waiting is started."""
         self.sock.stall()
-        self.run_(b"big", out=b"x" * 300_000)
+        self.run_(b"big", out=b"x" * 1000)
         self.sock.send(b"second")
         self.sock.send(b"third")
         self.sock.endWriting()
@@ -518,13 +634,29 @@ class ClosingTests(ServedCase):
     def test_deadReader(self) -> None:
         """A client that closed its side and reads nothing is cut off in time."""
         self.sock.stall()
-        self.run_(b"big", out=b"x" * 300_000)
+        self.run_(b"big", out=b"x" * 1000)
         self.sock.endWriting()
         self.clock.advance(29)
         self.assertEqual(len(self.factory.connections), 1)
         self.clock.advance(1)
         self.sock.pair.flush()
         self.assertEqual(self.factory.connections, set())
+
+    def test_stalledReader(self) -> None:
+        """A client that does not take its answer gets no command run, and is cut off as idle."""
+        self.serve("raw", limits=ConnectionLimits(idleTimeout=60))
+        self.sock.stall()
+        self.run_(b"big", out=b"x" * 300_000)
+        self.sock.send(b"second")
+        self.sock.endWriting()
+        self.clock.advance(59)
+        self.sock.pair.flush()
+        self.assertEqual(len(self.factory.connections), 1)
+        self.clock.advance(1)
+        self.sock.pair.flush()
+        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.lines(), [b"big"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_noTimersLeft(self) -> None:
         """A connection that has ended, and its command, leave no timer behind."""
@@ -630,7 +762,27 @@ class EnvironmentTests(ServedCase):
         harmless |= {"USER": "u", "LOGNAME": "u", "SHELL": "/bin/sh", "TMPDIR": "/tmp"}
         others = {"LD_PRELOAD": "x", "BASH_ENV": "x", "ENV": "x", "IFS": "x", "PYTHONPATH": "x"}
         others |= {"AWS_SECRET_ACCESS_KEY": "x", "LCX": "x", "path": "x", "LD_LIBRARY_PATH": "x"}
+        self.patch(pwd, "getpwuid", mock.Mock(side_effect=KeyError))
         self.assertEqual(commandEnvironment({**harmless, **others}), harmless)
+
+    def test_user(self) -> None:
+        """A command is told whose rights it has, and not who started the server."""
+        entry = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/nonexistent", "/bin/false"))
+        asked = mock.Mock(return_value=entry)
+        self.patch(pwd, "getpwuid", asked)
+        self.patch(os, "geteuid", lambda: 65534)
+        started = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/bash"}
+        for environment in (started, {"SHELL": "/bin/bash"}):
+            self.assertEqual(
+                commandEnvironment(environment),
+                {
+                    "HOME": "/nonexistent",
+                    "USER": "nobody",
+                    "LOGNAME": "nobody",
+                    "SHELL": "/bin/bash",
+                },
+            )
+        asked.assert_called_with(65534)
 
     def test_served(self) -> None:
         """A command gets no variable of the server that could change what a shell runs."""
@@ -655,6 +807,15 @@ class ProgramNameTests(SynchronousTestCase):
             (b"\xff\xfe x", "\ufffd\ufffd"),
         ):
             self.assertEqual(programName(line), name)
+
+    def test_bounded(self) -> None:
+        """Of a chunk of any length only its beginning is looked at."""
+        self.assertEqual(programName(b"x" * 65536), "x" * MAX_PROGRAM)
+        self.assertEqual(programName(b"ls " + b"'" * 65535), "ls")
+        self.assertEqual(programName(b"ls " + b"x " * 32768), "ls")
+        self.assertEqual(programName(b" " * 65536 + b"ls"), "")
+        path = b"/" + b"d/" * 2046
+        self.assertEqual(programName(path + b"ls -l"), "ls")
 
     @settings(deadline=None, max_examples=200)
     @given(st.binary(max_size=60))

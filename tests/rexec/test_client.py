@@ -125,6 +125,22 @@ class ServedTests(ClientCase):
         self.run_(session, b"ls \xff".decode("utf-8", "surrogateescape"))
         self.assertEqual(self.spawner.commands[-1].argv[-1], b"ls \xff")
 
+    def test_outcomes(self) -> None:
+        """Where a header tells no status, its outcome stands for ours; a status counts more."""
+        for outcome, told, status in (
+            (b"denied", b"null", 126),
+            (b"timed-out", b"null", 124),
+            (b"limit", b"null", 125),
+            (b"exited", b"null", None),
+            (b"odd", b"null", None),
+            (b"denied", b"3", 3),
+            (b"denied", b"0", 0),
+        ):
+            header = b'{"filename":"","total_size":0,"hash":"","outcome":"%s","exit_status":%s}'
+            session = self.connect(scripted(headerAnswer(header % (outcome, told))), "header")
+            answer = self.successResultOf(self.answered(self.run_(session)))
+            self.assertEqual(answer.status, status, (outcome, told))
+
     def test_close(self) -> None:
         """Closing the session ends the connection, and with it the command."""
         session = self.serve("header")
@@ -139,11 +155,9 @@ class ServedTests(ClientCase):
         factory = ClassicExecFactory(
             self.clock, "raw", FakeSpawner(), limits=ConnectionLimits(maxConnections=0)
         )
-        connecting = connectClassic(
-            MemoryEndpoint(factory), self.clock, dialect="raw", name="there:7512"
-        )
-        failure = self.failureResultOf(Deferred.fromCoroutine(connecting), ConnectionFailed)
-        self.assertIn("Cannot connect to there:7512", failure.value.sentence)
+        session = self.connect(factory, "raw")
+        failure = self.failureResultOf(self.answered(self.run_(session)), ConnectionFailed)
+        self.assertIn("there:7512", failure.value.sentence)
 
     def test_noTimersLeft(self) -> None:
         """A session that has its answer leaves no timer of its own behind."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
+import tempfile
 from typing import Any
 
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.unix import Port
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.errors import ConfigurationError
@@ -118,3 +124,52 @@ class TapTests(SynchronousTestCase):
         """Addresses that are none, or are for datagrams, are named."""
         for listen in ("tcp:x", "nonsense", "udp:7512", "tcp:70000"):
             self.assertIn(repr(listen), self.refused(listen=(listen,)))
+
+
+class UNIXReactor(MemoryReactorClock):
+    """A reactor in memory that really binds Unix sockets."""
+
+    def listenUNIX(self, *args: Any, **told: Any) -> IListeningPort:
+        port = Port(*args, **told | {"reactor": self})
+        port.startListening()
+        return port
+
+
+class UNIXTests(SynchronousTestCase):
+    """The service on a real Unix socket, started by who lets everybody do everything."""
+
+    def setUp(self) -> None:
+        self.addCleanup(os.umask, os.umask(0))
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        self.path = os.path.join(directory, "exec.sock")
+
+    def mode(self, options: str = "", *, allowShell: bool = True) -> int:
+        """Listen there, and tell the rights that the socket had."""
+        reactor: Any = UNIXReactor()
+        config = ExecConfig(listen=(f"unix:{self.path}{options}",), allowShell=allowShell)
+        (service,) = build(config, reactor)
+        service.startService()
+        mode = stat.S_IMODE(os.stat(self.path).st_mode)
+        stopped = service.stopService()
+        reactor.advance(0)
+        self.successResultOf(stopped)
+        self.assertEqual(os.umask(0), 0)
+        return mode
+
+    def test_private(self) -> None:
+        """A shell on a Unix socket is for the user alone who started it."""
+        self.assertEqual(self.mode(), 0o600)
+
+    def test_atOnce(self) -> None:
+        """Nobody else gets in before the socket's mode is set, either."""
+        self.patch(os, "chmod", lambda *_: None)
+        self.assertEqual(self.mode() & 0o077, 0)
+
+    def test_given(self) -> None:
+        """A mode that was given is kept: so a group can be let in."""
+        self.assertEqual(self.mode(":mode=660"), 0o660)
+
+    def test_withoutShell(self) -> None:
+        """Without a shell there is nothing to keep others from."""
+        self.assertEqual(self.mode(allowShell=False), 0o666)

@@ -94,6 +94,22 @@ class ParserTests(SynchronousTestCase):
         ((header, payload),) = self.parser.feed(raw(head, b"x"))
         self.assertEqual((header.filename, payload), ("a", b"x"))
 
+    def test_statuses(self) -> None:
+        """A status is one that a process can end with; another is no answer."""
+        for status, right in ((-1, False), (0, True), (255, True), (256, False), (10**30, False)):
+            head = b'{"filename":"a","total_size":0,"hash":"","exit_status":%d}' % status
+            parser = AnswerParser(MAX_PAYLOAD)
+            if right:
+                ((header, _),) = parser.feed(raw(head))
+                self.assertEqual(header.exit_status, status)
+            else:
+                self.assertRaises(ProtocolError, parser.feed, raw(head))
+
+    def test_nested(self) -> None:
+        """Brackets in brackets without end are no answer, and no more than that."""
+        head = b'{"colour":' + b"[" * (MAX_HEADER - 10)
+        self.assertRaises(ProtocolError, self.parser.feed, raw(head))
+
     def test_everySplit(self) -> None:
         """Two answers joined, then split at every place, are the same two answers."""
         data = encodeAnswer("a", b"hello", 0, "exited") + encodeAnswer("b", b"", 1, "exited")

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_netsuite.wire.text import cleanText, decodeText
+from twisted_netsuite.wire.text import cleanText, decodeText, shownBytes
 
 #: Format characters (category Cf) that are seen: signs before Arabic, Syriac and Kaithi numbers,
 #: and the joiners of Egyptian hieroglyphs.
@@ -26,6 +26,9 @@ SEEN = {
     0x110CD,
     *range(0x13430, 0x13440),
 }
+
+#: Letters and marks that show nothing, so that a line can hide in what seems to be its blank end.
+BLANK = {0x34F, 0x115F, 0x1160, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x180E)}
 
 BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
@@ -47,12 +50,13 @@ class CleanTextTests(SynchronousTestCase):
         self.assertEqual(cleanText("\x1b[31mred\x9b0m"), "\ufffd[31mred\ufffd0m")
 
     def test_everyCharacter(self) -> None:
-        """No control, surrogate, line separator or invisible format character is let through."""
+        """Nothing that controls, ends a line or does not show is let through, and all else is."""
         unsafe = {"Cc", "Cs", "Zl", "Zp", "Cf"}
         for number in range(sys.maxunicode + 1):
             char = chr(number)
             wanted = char
-            if number not in SEEN and unicodedata.category(char) in unsafe:
+            hidden = unicodedata.category(char) in unsafe and number not in SEEN
+            if hidden or number in BLANK:
                 wanted = " " if char in "\t\n\r" else "\ufffd"
             if unicodedata.category(char) != "Cn":
                 self.assertEqual(cleanText(char), wanted, f"U+{number:04X}")
@@ -76,6 +80,25 @@ class CleanTextTests(SynchronousTestCase):
     def test_oneLine(self, text: str) -> None:
         """What is cleaned is one line, by every notion of a line that Python has."""
         self.assertLessEqual(len(cleanText(text).splitlines()), 1)
+
+
+class ShownBytesTests(SynchronousTestCase):
+    """L{shownBytes}: any bytes, in a line of the log."""
+
+    def test_limit(self) -> None:
+        """Bytes up to the limit are shown whole; of more, it is told how many are left out."""
+        self.assertEqual(shownBytes(b"", 3), "b''")
+        self.assertEqual(shownBytes(b"abc", 3), "b'abc'")
+        self.assertEqual(shownBytes(b"abcd", 3), "b'abc' and 1 bytes more")
+        self.assertEqual(shownBytes(bytes(1 << 16), 1), "b'\\x00' and 65535 bytes more")
+
+    @settings(deadline=None)
+    @given(st.binary(), st.integers(0, 20))
+    def test_anything(self, data: bytes, limit: int) -> None:
+        """Whatever the bytes are, the line is short and clean."""
+        shown = shownBytes(data, limit)
+        self.assertLess(len(shown), 4 * limit + 30)
+        self.assertEqual(cleanText(shown), shown)
 
 
 class DecodeTextTests(SynchronousTestCase):

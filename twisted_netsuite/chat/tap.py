@@ -46,7 +46,7 @@ def build(config: ChatConfig, reactor: Any) -> list[ListeningService]:
     @raise ConfigurationError: when an address or the socket cannot be used.
     """
     addresses = [parseListen(reactor, text, ("datagram",)) for text in config.listen]
-    path = absolute(config.operate) if config.operate else _defaultSocket()
+    path = absolute(config.operate) if config.operate else defaultSocket()
     socket = f"unix:address={quoteStringArgument(path)}"
     switchboard = Switchboard(reactor)
     clients = ListeningService(
@@ -61,15 +61,15 @@ def build(config: ChatConfig, reactor: Any) -> list[ListeningService]:
         [privately(reactor, parseListen(reactor, socket, ("stream",)))],
         factory=OperatorFactory(reactor, switchboard),
         dialect="operator",
+        prepare=lambda: None if config.operate else _makePrivate(os.path.dirname(path)),
         example=lambda address: f"netsuite chat --plain --operate {path}",
     )
     operators.name = "operators"
     return [clients, operators]
 
 
-def _defaultSocket() -> str:
-    path = defaultSocket()
-    directory = os.path.dirname(path)
+def _makePrivate(directory: str) -> None:
+    """Make the directory of the default socket, unless it is there."""
     try:
         os.mkdir(directory, 0o700)
     except FileExistsError:
@@ -80,7 +80,6 @@ def _defaultSocket() -> str:
             f"{(error.strerror or '').lower()}; give another socket with --operate."
         ) from error
     requirePrivate(directory)
-    return path
 
 
 KIND = Kind("chat", ChatConfig, build)

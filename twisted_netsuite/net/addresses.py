@@ -61,6 +61,9 @@ _UNUSABLE = (ValueError, TypeError, LookupError, OSError, SSLError, PEMError)
 MAX_UNIX_PATH = 107
 
 
+_MAPPED = re.compile(r"::ffff:(\d+\.\d+\.\d+\.\d+)", re.IGNORECASE)
+
+
 def peerName(address: object) -> str:
     """
     Name an address for a log line.
@@ -72,7 +75,9 @@ def peerName(address: object) -> str:
         case IPv4Address():
             return f"{address.host}:{address.port}"
         case IPv6Address():
-            return f"[{address.host}]:{address.port}"
+            # A socket for both versions names an IPv4 peer this way; one peer has one name.
+            mapped = _MAPPED.fullmatch(address.host)
+            return f"{mapped[1] if mapped else f'[{address.host}]'}:{address.port}"
         case UNIXAddress():
             # A client may bind its socket to any name before it connects.
             return f"unix:{cleanText(os.fsdecode(address.name))}" if address.name else "unix"

@@ -46,6 +46,7 @@ class ListeningService(Service):
         datagrams: DatagramProtocolMaker | None = None,
         dialect: str,
         example: Callable[[str], str],
+        prepare: Callable[[], object] = lambda: None,
     ) -> None:
         """
         @param reactor: makes the datagram sockets; the stream endpoints have their own.
@@ -54,6 +55,8 @@ class ListeningService(Service):
         @param datagrams: makes a protocol for each datagram address.
         @param dialect: what is spoken there, for people.
         @param example: turns an ADDRESS of the C{netsuite} program into a line to try it with.
+        @param prepare: makes what must be there before the addresses can be bound; called before
+            they are tried out and before they are bound, never by a mere check.
         """
         self._reactor = reactor
         self.addresses = addresses
@@ -61,6 +64,7 @@ class ListeningService(Service):
         self._datagrams = datagrams
         self.dialect = dialect
         self.example = example
+        self.prepare = prepare
         self.ports: list[IListeningPort] = []
         self._listening: list[Deferred[None]] = []
         self._begun = False
@@ -72,6 +76,7 @@ class ListeningService(Service):
         @raise ConfigurationError: when one cannot be bound; none is bound then.
         """
         super().privilegedStartService()
+        self.prepare()
         for address in self.addresses:
             failures: list[Failure] = []
             heard = self._listen(address).addCallback(self._heard)

@@ -106,8 +106,8 @@ class ConnectionLimits:
     """
     What bounds the connections of one factory.
 
-    @ivar maxConnections: connections at a time; 1000 stay below the usual limit of 1024 descriptors
-        of a process.
+    @ivar maxConnections: connections at a time: 1000 are more than most services ever have, and
+        some tens of megabytes of Twisted's objects and buffers when all are idle.
     @ivar idleTimeout: seconds without a byte from the peer before a connection is given up; 0 means
         never. 600 s outlive a person's pause, and free what a vanished peer holds.
     """

@@ -24,4 +24,6 @@ def peerHasClosed(transport: IStreamTransport) -> bool:
     """
     if not ISSLTransport.providedBy(transport):
         return False
-    return bool(cast(Connection, transport.getHandle()).get_shutdown() & RECEIVED_SHUTDOWN)
+    connection = cast(Connection | None, transport.getHandle())
+    # Once the connection is lost there is none, and nothing arrives either.
+    return connection is None or bool(connection.get_shutdown() & RECEIVED_SHUTDOWN)

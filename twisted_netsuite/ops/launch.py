@@ -48,6 +48,8 @@ def launch(options: PluginOptions, planned: Sequence[Planned]) -> MultiService:
             print(f"{options.pluginName}: the configuration is right ({count}).")
             raise SystemExit(0)
         _allowDescriptors()
+        for service in services:
+            service.prepare()
         checkBinds(address for service in services for address in service.addresses)
     except ConfigurationError as error:
         raise SystemExit(cleanText(f"{options.pluginName}: {error.sentence}")) from error

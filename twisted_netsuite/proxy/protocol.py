@@ -151,9 +151,12 @@ class TargetLeg(Protocol):
 class ClientLeg(ServedProtocol):
     """
     The connection that a client made, and the flow it began.
+
+    @ivar end: the address of its far end.
     """
 
     factory: ProxyFactory
+    end = ""
     _target: TargetLeg | None = None
     _connecting: Deferred[IProtocol] | None = None
 
@@ -174,6 +177,9 @@ class ClientLeg(ServedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on."""
+        if self._machine.state is Flow.CLOSED:
+            # TLS delivers even after it was told to close, and the other leg may be gone.
+            return
         self.idle.touch()
         if self.factory.logData:
             self.factory.logChunk(self, "sent", data)
@@ -185,6 +191,8 @@ class ClientLeg(ServedProtocol):
 
         @param data: one chunk.
         """
+        if self._machine.state is Flow.CLOSED:
+            return
         self.idle.touch()
         if self.factory.logData:
             self.factory.logChunk(self, "got", data)
@@ -371,17 +379,20 @@ class ProxyFactory(ServedFactory):
         @param client: has just connected.
         @return: whether it may stay.
         """
-        if client.peer in self._targetEnds:
+        # Kept, as a balancer's header gives the peer another name later.
+        client.end = client.peer
+        if client.end in self._targetEnds:
             self._logLoop(client)
             return False
-        if client.peer != _NAMELESS:
-            self._clientEnds[client.peer] = client
+        if client.end != _NAMELESS:
+            self._clientEnds[client.end] = client
         return True
 
     def connectionGone(self, protocol: ServedProtocol) -> None:
         """Forget a client."""
-        if self._clientEnds.get(protocol.peer) is protocol:
-            del self._clientEnds[protocol.peer]
+        assert isinstance(protocol, ClientLeg)
+        if self._clientEnds.get(protocol.end) is protocol:
+            del self._clientEnds[protocol.end]
         super().connectionGone(protocol)
 
     def targetMade(self, leg: TargetLeg) -> None:
