@@ -41,6 +41,7 @@ from twisted_netsuite.net.addresses import (
     parseListen,
     peerName,
     privately,
+    requireApart,
     requireLocal,
     splitHostPort,
 )
@@ -466,8 +467,10 @@ class CheckBindsTests(SynchronousTestCase):
 
     def refusal(self, *descriptions: str) -> str:
         """Check addresses of which one cannot be bound, and return what is said of it."""
+        addresses = [listen(description) for description in descriptions]
         with self.assertRaises(ConfigurationError) as caught:
-            checkBinds([listen(description) for description in descriptions])
+            requireApart(addresses)
+            checkBinds(addresses)
         return str(caught.exception)
 
     def test_free(self) -> None:
@@ -506,7 +509,7 @@ class CheckBindsTests(SynchronousTestCase):
         sock.listen()
         sentence = self.refusal(f"tcp:{port}:interface=127.0.0.1")
         self.assertIn(f"Cannot listen on tcp 127.0.0.1:{port}: address already in use", sentence)
-        self.assertIn("stop the program that holds it, or give another address", sentence)
+        self.assertIn("stop the program that holds it, or give another listen address", sentence)
 
     def test_datagramPortInUse(self) -> None:
         """So is one of datagrams."""
@@ -537,7 +540,7 @@ class CheckBindsTests(SynchronousTestCase):
         for host in ("x\0y", "é" * 70):
             sentence = self.refusal(f"tcp:0:interface={host}")
             self.assertIn(repr(f"tcp {host}:0")[1:-1], sentence)
-            self.assertIn("give another address with --listen", sentence)
+            self.assertIn("give another listen address", sentence)
 
     def test_noDirectory(self) -> None:
         """A Unix socket in a directory that is not there is named, with what to do."""
@@ -636,7 +639,7 @@ class CheckBindsTests(SynchronousTestCase):
         for number, advice in (
             (errno.EACCES, "a port above 1023"),
             (errno.EADDRINUSE, "stop the program"),
-            (errno.EIO, "give another address with --listen"),
+            (errno.EIO, "give another listen address"),
         ):
             sentence = bindSentence("here", OSError(number, os.strerror(number)))
             self.assertTrue(sentence.startswith("Cannot listen on here: "), sentence)

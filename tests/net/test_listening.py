@@ -192,7 +192,7 @@ class ListeningTests(SynchronousTestCase):
             sentence = caught.exception.sentence
             self.assertIn("Cannot listen on 'odd:1'", sentence)
             self.assertIn(str(failure), sentence)
-            self.assertIn("give another address with --listen", sentence)
+            self.assertIn("give another listen address", sentence)
 
     def test_raises(self) -> None:
         """An endpoint that raises is one that fails."""

@@ -111,7 +111,7 @@ class LaunchTests(SynchronousTestCase):
         self.assertEqual(
             caught.exception.code,
             f"netsuite: Cannot listen on tcp 127.0.0.1:{number}: address already in use; stop the "
-            "program that holds it, or give another address with --listen.",
+            "program that holds it, or give another listen address.",
         )
 
     def test_twice(self) -> None:
@@ -158,9 +158,9 @@ class LaunchTests(SynchronousTestCase):
         """A check ends with status 0 and says so; it binds nothing, so a port in use is right."""
         self.patch(sys, "stdout", io.StringIO())
         with self.port() as number:
-            where = f"tcp:{number}:interface=127.0.0.1"
+            where = [f"tcp:{port}:interface=127.0.0.1" for port in (number, 0)]
             for count, said in ((1, "1 service"), (2, "2 services")):
-                planned = [(SAMPLE, str(n), sample(listen=[where])) for n in range(count)]
+                planned = [(SAMPLE, str(n), sample(listen=[where[n]])) for n in range(count)]
                 with self.assertRaises(SystemExit) as caught:
                     launch(self.options("--check"), planned)
                 self.assertEqual(caught.exception.code, 0)
@@ -169,6 +169,14 @@ class LaunchTests(SynchronousTestCase):
                     output.getvalue().splitlines()[-1],
                     f"netsuite: the configuration is right ({said}).",
                 )
+
+    def test_checkTwice(self) -> None:
+        """A check notices two services that want one address."""
+        where = ["tcp:7099:interface=127.0.0.1"]
+        planned = [(SAMPLE, name, sample(listen=where)) for name in ("a", "b")]
+        with self.assertRaises(SystemExit) as caught:
+            launch(self.options("--check"), planned)
+        self.assertIn("tcp 127.0.0.1:7099 is given twice", str(caught.exception.code))
 
     def test_table(self) -> None:
         """A table is printed after all services, so that it shows what really listens."""

@@ -128,7 +128,7 @@ class OptionTests(SynchronousTestCase):
         for said in (
             "--root= A directory.",
             "--colour= Its colour. One of red, green. [default: red]",
-            "--no-loud Do not: Be quiet.",
+            "--no-loud Turn off: Be quiet.",
             "--log-data Log it all.",
             "--max-connections= Connections at a time. [default: 1000]",
             "[default: tcp:7000:interface=127.0.0.1]",

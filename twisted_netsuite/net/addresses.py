@@ -417,6 +417,21 @@ def requireLocal(addresses: Iterable[ListenAddress], danger: str) -> None:
             )
 
 
+def requireApart(addresses: Iterable[ListenAddress]) -> None:
+    """
+    Refuse addresses that cannot be listened on at once.
+
+    @param addresses: all addresses of all services that will start together.
+    @raise ConfigurationError: naming the first that is taken by one before it.
+    """
+    seen: list[Bind] = []
+    for bind in (bind for address in addresses for bind in address.binds()):
+        for other in filter(bind.overlaps, seen):
+            twice = "is given twice" if bind == other else f"is taken by {other} already"
+            raise ConfigurationError(f"{bind} {twice}; give each service an address of its own.")
+        seen.append(bind)
+
+
 def checkBinds(addresses: Iterable[ListenAddress]) -> None:
     """
     Try out whether every address could be bound now, and leave all of them free.
@@ -426,15 +441,8 @@ def checkBinds(addresses: Iterable[ListenAddress]) -> None:
     @param addresses: all addresses of all services that will start together.
     @raise ConfigurationError: naming the first that could not.
     """
-    seen: list[Bind] = []
     for address in addresses:
         for bind in address.binds():
-            for other in filter(bind.overlaps, seen):
-                twice = "is given twice" if bind == other else f"is taken by {other} already"
-                raise ConfigurationError(
-                    f"{bind} {twice}; give each service an address of its own."
-                )
-            seen.append(bind)
             _tryBind(bind)
 
 
@@ -448,8 +456,8 @@ def _tryBind(bind: Bind) -> None:
         raise ConfigurationError(bindSentence(str(bind), error)) from error
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"{str(bind)!r} is no address that can be listened on ({error}); give another address "
-            "with --listen."
+            f"{str(bind)!r} is no address that can be listened on ({error}); "
+            "give another listen address."
         ) from error
 
 
@@ -490,7 +498,7 @@ def _tryUNIX(path: str) -> None:
 
 
 _BIND_ADVICE = {
-    errno.EADDRINUSE: "stop the program that holds it, or give another address with --listen",
+    errno.EADDRINUSE: "stop the program that holds it, or give another listen address",
     errno.EADDRNOTAVAIL: "it is not an address of this machine; give one that `ip address` shows",
     errno.EACCES: "give a port above 1023 or a directory that you may write to, or start with more "
     "rights",
@@ -508,7 +516,7 @@ def bindSentence(what: str, error: OSError) -> str:
     @param error: what the system answered.
     @return: one sentence with what to do.
     """
-    advice = _BIND_ADVICE.get(error.errno or 0, "give another address with --listen")
+    advice = _BIND_ADVICE.get(error.errno or 0, "give another listen address")
     reason = (error.strerror or str(error)).lower()
     return f"Cannot listen on {what}: {reason}; {advice}."
 

@@ -165,5 +165,5 @@ def _explained(address: ListenAddress, failure: Failure) -> ConfigurationError:
     if isinstance(error, CannotListenError) and isinstance(error.socketError, OSError):
         return ConfigurationError(bindSentence(repr(address.description), error.socketError))
     return ConfigurationError(
-        f"Cannot listen on {address.description!r}: {error}; give another address with --listen."
+        f"Cannot listen on {address.description!r}: {error}; give another listen address."
     )

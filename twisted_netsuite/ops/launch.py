@@ -15,7 +15,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort
 
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.addresses import checkBinds, peerName
+from twisted_netsuite.net.addresses import checkBinds, peerName, requireApart
 from twisted_netsuite.net.listening import ListeningService, portName
 from twisted_netsuite.ops.config import Kind, ServiceConfig
 from twisted_netsuite.ops.options import PluginOptions, ServiceOptions
@@ -43,6 +43,8 @@ def launch(options: PluginOptions, planned: Sequence[Planned]) -> MultiService:
 
     try:
         services = build(planned, reactor)
+        addresses = [address for service in services for address in service.addresses]
+        requireApart(addresses)
         if options["check"]:
             count = "1 service" if len(planned) == 1 else f"{len(planned)} services"
             print(f"{options.pluginName}: the configuration is right ({count}).")
@@ -50,7 +52,7 @@ def launch(options: PluginOptions, planned: Sequence[Planned]) -> MultiService:
         _allowDescriptors()
         for service in services:
             service.prepare()
-        checkBinds(address for service in services for address in service.addresses)
+        checkBinds(addresses)
     except ConfigurationError as error:
         raise SystemExit(cleanText(f"{options.pluginName}: {error.sentence}")) from error
     application = MultiService()

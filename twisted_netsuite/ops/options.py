@@ -100,7 +100,7 @@ def optionsFor(kind: Kind[Any], synopsis: str) -> type[ServiceOptions]:
     for field in fieldsOf(kind.config):
         if field.flag:
             word = f"no-{field.name}" if field.default else field.name
-            negation = "Do not: " if field.default else ""
+            negation = "Turn off: " if field.default else ""
             flags.append([word, None, negation + field.description])
         elif field.repeated:
             members[f"opt_{field.name}"] = _gather(field)
