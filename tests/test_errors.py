@@ -39,7 +39,6 @@ class ErrorTests(SynchronousTestCase):
         self.assertEqual(errors.TimedOut.exitStatus, 124)
         self.assertEqual(errors.Denied.exitStatus, 126)
         self.assertEqual(errors.NotFound.exitStatus, 127)
-        self.assertEqual(errors.ConfigurationError.exitStatus, 1)
 
     def test_ownFailures(self) -> None:
         """Whatever has no status of its own is 125, our own failure."""
@@ -48,7 +47,7 @@ class ErrorTests(SynchronousTestCase):
             errors.ConnectionFailed,
             errors.ProtocolError,
             errors.LimitExceeded,
-            errors.InvalidName,
+            errors.ConfigurationError,
         ):
             self.assertEqual(cls.exitStatus, 125)
 

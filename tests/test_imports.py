@@ -144,7 +144,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(found, [])
 
     def test_kept(self) -> None:
-        """What DESIGN allows is no fault."""
+        """What the layout allows is no fault."""
         for module, source in (
             ("wire.header", "import msgspec\nfrom twisted_netsuite.errors import Denied"),
             ("echo.machine", "from enum import Enum\nfrom twisted_netsuite.wire.machine import M"),

@@ -32,7 +32,6 @@ class ConfigurationError(NetsuiteError):
     """An option, a configuration file or an address cannot be used as it stands."""
 
     wireCode = "configuration"
-    exitStatus = 1
 
 
 class ConnectionFailed(NetsuiteError):
@@ -57,6 +56,7 @@ class InvalidName(NetsuiteError):
     """A name can never be the name of a file here."""
 
     wireCode = "invalid-name"
+    exitStatus = 126
 
 
 class TimedOut(NetsuiteError):

@@ -66,7 +66,7 @@ class StreamTests(SynchronousTestCase):
         """An address that cannot be understood ends the command with status 1."""
         done = Deferred.fromCoroutine(echoTexts(self.clock, "nonsense", ["x"], 5))
         error = self.failureResultOf(done, ConfigurationError).value
-        self.assertEqual(error.exitStatus, 1)
+        self.assertEqual(error.exitStatus, 125)
         self.assertIn("'nonsense'", str(error))
 
 

@@ -250,4 +250,4 @@ class GetFileTests(SynchronousTestCase):
             lambda: Deferred.fromCoroutine(getFile(self.clock, "nonsense:/a", "", 5)),
         ]
         for get in sources:
-            self.assertFails(get(), ConfigurationError, 1)
+            self.assertFails(get(), ConfigurationError, 125)

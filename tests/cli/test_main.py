@@ -61,10 +61,11 @@ class MainTests(SynchronousTestCase):
         self.assertEqual(result.exit_code, 7)
 
     def assertRefused(self, words: str, *sentences: str) -> None:
-        """A command line is refused, with what is wrong in it."""
+        """A command line is refused in one sentence, with what is wrong in it."""
         self.called.clear()
         result = self.invoke(*words.split())
-        self.assertEqual(result.exit_code, 2, words)
+        self.assertEqual(result.exit_code, 125, words)
+        self.assertEqual(result.stderr.count("\n"), 1, words)
         self.assertEqual(self.called, [])
         for sentence in sentences:
             self.assertIn(sentence, result.stderr)
@@ -113,7 +114,7 @@ class MainTests(SynchronousTestCase):
             "chat --plain h:1 --operate /s",
             "chat --plain --operate --contacts f",
         ):
-            self.assertRefused(words, "Give one of ADDRESS, --operate and --contacts.")
+            self.assertRefused(words, "Give one of ADDRESS, --operate and --contacts")
 
     def test_timeouts(self) -> None:
         """A timeout is more than nothing."""

@@ -184,7 +184,7 @@ class ReportTests(SynchronousTestCase):
     def test_statuses(self) -> None:
         """Each failure has the status that is promised for it, and its own sentence."""
         for cls, status in (
-            (ConfigurationError, 1),
+            (ConfigurationError, 125),
             (TimedOut, 124),
             (NetsuiteError, 125),
             (ConnectionFailed, 125),

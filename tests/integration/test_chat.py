@@ -1,5 +1,5 @@
 """
-UDP chat between the tutorial's client and an operator: O8.
+UDP chat between the tutorial's client and an operator.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class ClientTests(ServedTestCase):
         """A contact list that cannot be used is told in one line, with file and name."""
         contacts = self.contacts(anna="nowhere")
         done = netsuite("chat", "--plain", "--contacts", contacts)
-        self.assertEqual((1, ""), (done.returncode, done.stdout))
+        self.assertEqual((125, ""), (done.returncode, done.stdout))
         self.assertIn(f"{contacts}: contacts.anna is 'nowhere'", done.stderr)
         self.assertEqual(1, done.stderr.count("\n"))
 

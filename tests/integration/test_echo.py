@@ -1,5 +1,5 @@
 """
-Echo as the tutorials' clients meet it: O1, O2, O3, O9, O11, O12 and O13.
+Echo as the tutorials' clients meet it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.integration.tutorial import ask, readAll, readSize
 #: RST in place of FIN.
 ABORT = struct.pack("ii", 1, 0)
 
-#: O9: clients that are all connected before the first speaks.
+#: Clients that are all connected before the first speaks.
 CLIENTS = 100
 
 
@@ -56,7 +56,7 @@ class EchoTests(ServedTestCase):
     """
 
     def test_upper(self) -> None:
-        """Each chunk comes back upper-cased until the client closes (O1)."""
+        """Each chunk comes back upper-cased until the client closes."""
         client = self.open("echo.upper")
         for message in (b"hello", b"a", b"Already UPPER 123"):
             self.assertEqual(message.upper(), ask(client, message))
@@ -64,7 +64,7 @@ class EchoTests(ServedTestCase):
         self.assertEqual(b"", client.recv(1))
 
     def test_utf8(self) -> None:
-        """Only ASCII letters change, so that UTF-8 survives (O1)."""
+        """Only ASCII letters change, so that UTF-8 survives."""
         client = self.open("echo.upper")
         self.assertEqual("你好 GRüßE", ask(client, "你好 grüße".encode()).decode())
 
@@ -74,7 +74,7 @@ class EchoTests(ServedTestCase):
             self.assertEqual(b"as It is", ask(self.open("echo.verbatim", kind), b"as It is"))
 
     def test_reset(self) -> None:
-        """A client's reset ends that client's connection only (O1)."""
+        """A client's reset ends that client's connection only."""
         bystander, vandal = self.open("echo.upper"), self.open("echo.upper")
         self.assertEqual(b"X", ask(vandal, b"x"))
         vandal.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
@@ -83,20 +83,20 @@ class EchoTests(ServedTestCase):
         self.assertEqual(b"NEW", ask(self.open("echo.upper"), b"new"))
 
     def test_once(self) -> None:
-        """A one-shot server closes after its first answer, and serves the next client (O2)."""
+        """A one-shot server closes after its first answer, and serves the next client."""
         for message in (b"first", b"second"):
             client = self.open("echo.once")
             self.assertEqual(message.upper(), ask(client, message))
             self.assertEqual(b"", client.recv(1024))
 
     def test_fixedText(self) -> None:
-        """A one-shot server may answer a fixed text (O2)."""
+        """A one-shot server may answer a fixed text."""
         client = self.open("echo.fixed")
         client.send(b"anything")
         self.assertEqual(b"Hello,I have received the message!", readAll(client))
 
     def test_datagrams(self) -> None:
-        """Each datagram comes back upper-cased to its sender, an empty one empty (O3)."""
+        """Each datagram comes back upper-cased to its sender, an empty one empty."""
         one, other = self.open("echo.upper", "udp"), self.open("echo.upper", "udp")
         one.send(b"one")
         other.send(b"other")
@@ -105,26 +105,26 @@ class EchoTests(ServedTestCase):
         self.assertEqual(b"", ask(one, b""))
 
     def test_largestDatagram(self) -> None:
-        """The largest payload that UDP over IPv4 carries comes back whole (O3)."""
+        """The largest payload that UDP over IPv4 carries comes back whole."""
         client = self.open("echo.upper", "udp")
         client.send(b"x" * 65507)
         self.assertEqual(b"X" * 65507, client.recv(65536))
 
     def test_joined(self) -> None:
-        """What is sent at once may come back at once, and nothing of it is lost (O13)."""
+        """What is sent at once may come back at once, and nothing of it is lost."""
         client = self.open("echo.upper")
         client.send(b"hello")
         client.send(b"world")
         self.assertEqual(b"HELLOWORLD", readSize(client, 10))
 
     def test_readInPieces(self) -> None:
-        """A client that reads less than an answer finds the rest at its next read (O13)."""
+        """A client that reads less than an answer finds the rest at its next read."""
         client = self.open("echo.upper")
         client.send(b"hello")
         self.assertEqual([b"HE", b"LLO"], [readSize(client, 2), readSize(client, 3)])
 
     def test_manyStreams(self) -> None:
-        """Many clients that are connected at once are each answered their own (O9)."""
+        """Many clients that are connected at once are each answered their own."""
         clients = [self.open("echo.upper") for _ in range(CLIENTS)]
 
         def talk(number: int) -> None:
@@ -136,7 +136,7 @@ class EchoTests(ServedTestCase):
             list(pool.map(talk, range(CLIENTS)))
 
     def test_manyDatagramClients(self) -> None:
-        """Many senders of datagrams are each answered their own (O9)."""
+        """Many senders of datagrams are each answered their own."""
         clients = [self.open("echo.upper", "udp") for _ in range(CLIENTS)]
         for number, client in enumerate(clients):
             client.send(b"client %d" % number)
@@ -167,9 +167,10 @@ class EchoTests(ServedTestCase):
 
     def test_tooMany(self) -> None:
         """A connection too many is closed at once, while those that are open live on."""
-        first, second = self.open("echo.narrow"), self.open("echo.narrow")
+        first = self.open("echo.narrow")
+        # The reset may come while the client still connects, or after it.
         with contextlib.suppress(ConnectionResetError):
-            self.assertEqual(b"", second.recv(1))
+            self.assertEqual(b"", self.open("echo.narrow").recv(1))
         self.assertEqual(b"HERE", ask(first, b"here"))
         self.assertIn("refused, 1 connections are open (max-connections)", self.twistd.log())
 
@@ -179,14 +180,14 @@ class EchoTests(ServedTestCase):
         self.assertRegex(ask(self.open("echo.daytime", "udp"), b""), rb"^\w+day, .*UTC\r\n$")
 
     def test_createConnection(self) -> None:
-        """The standard library's way to connect to a name reaches the service (O12)."""
+        """The standard library's way to connect to a name reaches the service."""
         port = self.twistd.place("echo.upper").port
         with socket.create_connection(("localhost", port), timeout=10) as client:
             self.assertEqual(b"HELLO", ask(client, b"hello"))
 
 
 class UnixTests(ServedTestCase):
-    """Echo over Unix sockets (O11)."""
+    """Echo over Unix sockets."""
 
     suite = """
     [echo.main]
@@ -194,7 +195,7 @@ class UnixTests(ServedTestCase):
     """
 
     def test_unix(self) -> None:
-        """The same program is served over AF_UNIX (O11)."""
+        """The same program is served over AF_UNIX."""
         client = self.open("echo.main", "unix")
         self.assertEqual(b"HELLO", ask(client, b"hello"))
         client.shutdown(socket.SHUT_WR)
@@ -202,7 +203,7 @@ class UnixTests(ServedTestCase):
 
 
 class IPv6Tests(ServedTestCase):
-    """Echo over IPv6 (O11)."""
+    """Echo over IPv6."""
 
     skip = NO_IPV6
     suite = r"""
@@ -211,16 +212,16 @@ class IPv6Tests(ServedTestCase):
     """
 
     def test_stream(self) -> None:
-        """The same program is served over AF_INET6 (O11)."""
+        """The same program is served over AF_INET6."""
         self.assertEqual(b"HELLO", ask(self.open("echo.main"), b"hello"))
 
     def test_datagram(self) -> None:
-        """Datagrams over AF_INET6 are answered too (O11)."""
+        """Datagrams over AF_INET6 are answered too."""
         self.assertEqual(b"HELLO", ask(self.open("echo.main", "udp"), b"hello"))
 
 
 class RestartTests(SynchronousTestCase):
-    """Socket care (O12)."""
+    """Socket care."""
 
     def test_restart(self) -> None:
         """A service starts again at once on its port while old connections are in TIME_WAIT."""

@@ -1,5 +1,5 @@
 """
-Remote commands as the tutorials' clients meet them: O4, O5, O6, O11, O13 and O14.
+Remote commands as the tutorials' clients meet them.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ class ExecTests(ServedTestCase):
     )
 
     def test_raw(self) -> None:
-        """A chunk is a command, and its output comes back with nothing around it (O4)."""
+        """A chunk is a command, and its output comes back with nothing around it."""
         client = self.open("exec.raw")
         self.assertEqual(b"hello\n", ask(client, b"echo hello"))
         self.assertEqual("你好\n".encode(), ask(client, "echo 你好".encode()))
 
     def test_rawStreams(self) -> None:
-        """The answer is stdout, then stderr (O4)."""
+        """The answer is stdout, then stderr."""
         client = self.open("exec.raw")
         client.send(BOTH.encode())
         self.assertEqual(b"answer\ncomplaint\n", readSize(client, 17))
 
     def test_rawNoOutput(self) -> None:
-        """A command without output is answered by one newline, so that no client hangs (O4)."""
+        """A command without output is answered by one newline, so that no client hangs."""
         client = self.open("exec.raw")
         self.assertEqual(b"\n", ask(client, b"true"))
         self.assertEqual(b"next\n", ask(client, b"echo next"))
 
     def test_rawSticks(self) -> None:
-        """Output beyond one read stays for the next, none of it lost: the dialect as it is (O4)."""
+        """Output beyond one read stays for the next, none of it lost: the dialect as it is."""
         client = self.open("exec.raw")
         first = ask(client, BIG_COMMAND.encode())
         self.assertLessEqual(len(first), BUFSIZE)
@@ -68,26 +68,26 @@ class ExecTests(ServedTestCase):
         self.assertEqual(b"next\n", ask(client, b"echo next"))
 
     def test_length(self) -> None:
-        """Length, any acknowledgement, output: one command after another (O5)."""
+        """Length, any acknowledgement, output: one command after another."""
         client = self.open("exec.length")
         for acknowledgement in ACKNOWLEDGEMENTS:
             self.assertEqual(b"hello\n", runLength(client, "echo hello", acknowledgement))
         self.assertEqual(b"answer\ncomplaint\n", runLength(client, BOTH))
 
     def test_lengthNoOutput(self) -> None:
-        """A command that prints nothing answers the tutorial's own words (O5)."""
+        """A command that prints nothing answers the tutorial's own words."""
         client = self.open("exec.length")
         self.assertEqual(b"Have no message", runLength(client, "true"))
         self.assertEqual(b"next\n", runLength(client, "echo next"))
 
     def test_lengthBig(self) -> None:
-        """A large output comes whole, and the next answer after it is its own (O5)."""
+        """A large output comes whole, and the next answer after it is its own."""
         client = self.open("exec.length")
         self.assertEqual(b"x" * BIG, runLength(client, BIG_COMMAND))
         self.assertEqual(b"next\n", runLength(client, "echo next"))
 
     def test_header(self) -> None:
-        """The header tells the program, the size, the digest and the exit status truly (O6)."""
+        """The header tells the program, the size, the digest and the exit status truly."""
         header, output = runHeader(self.open("exec.header"), f"{BOTH}; exit 3")
         self.assertEqual(b"answer\ncomplaint\n", output)
         self.assertEqual("echo", header["filename"])
@@ -96,21 +96,21 @@ class ExecTests(ServedTestCase):
         self.assertEqual(3, header["exit_status"])
 
     def test_headerNoOutput(self) -> None:
-        """A command that prints nothing has a header and no payload (O6)."""
+        """A command that prints nothing has a header and no payload."""
         client = self.open("exec.header")
         header, output = runHeader(client, "true")
         self.assertEqual((0, b""), (header["total_size"], output))
         self.assertEqual(b"next\n", runHeader(client, "echo next")[1])
 
     def test_headerBig(self) -> None:
-        """A large output comes whole, and the next answer after it is its own (O6)."""
+        """A large output comes whole, and the next answer after it is its own."""
         client = self.open("exec.header")
         header, output = runHeader(client, BIG_COMMAND)
         self.assertEqual((BIG, b"x" * BIG), (header["total_size"], output))
         self.assertEqual(b"next\n", runHeader(client, "echo next")[1])
 
     def test_headerJoined(self) -> None:
-        """Two answers that arrive as one are told apart (O6, O13)."""
+        """Two answers that arrive as one are told apart."""
         relay = self.relay(hold=True)
         client = self.connected(relay)
         for word in (b"hello", b"world"):
@@ -121,13 +121,13 @@ class ExecTests(ServedTestCase):
         self.assertEqual([b"hello\n", b"world\n"], answers)
 
     def test_headerByteByByte(self) -> None:
-        """Answers that arrive a byte at a time are whole (O6, O13)."""
+        """Answers that arrive a byte at a time are whole."""
         client = self.connected(self.relay(split=1))
         answers = [runHeader(client, f"echo {word}")[1] for word in ("hello", "world")]
         self.assertEqual([b"hello\n", b"world\n"], answers)
 
     def test_programByteByByte(self) -> None:
-        """Our own client reads answers that arrive a byte at a time, in every dialect (O13)."""
+        """Our own client reads answers that arrive a byte at a time, in every dialect."""
         for dialect in ("raw", "length", "header"):
             relay = self.relay(f"exec.{dialect}", split=1)
             done = netsuite(
@@ -260,7 +260,7 @@ class OptionTests(ServedTestCase):
     """
 
     def test_gbk(self) -> None:
-        """A client that decodes GBK reads every dialect's answer as it was meant (O14)."""
+        """A client that decodes GBK reads every dialect's answer as it was meant."""
         answers = [
             ask(self.open("exec.gbk-raw"), "echo 你好".encode()),
             runLength(self.open("exec.gbk-length"), "echo 你好"),
@@ -292,11 +292,11 @@ class OptionTests(ServedTestCase):
         self.assertEqual(b"next\n", runHeader(client, "echo next")[1])
 
     def test_unix(self) -> None:
-        """The same program is served over AF_UNIX (O11)."""
+        """The same program is served over AF_UNIX."""
         self.assertEqual(b"hello\n", runHeader(self.open("exec.local", "unix"), "echo hello")[1])
 
     def test_wireForm(self) -> None:
-        """The header's length is 4 bytes little-endian before UTF-8 JSON (O6)."""
+        """The header's length is 4 bytes little-endian before UTF-8 JSON."""
         client = self.open("exec.local", "unix")
         client.send(b"echo hello")
         length = int.from_bytes(readSize(client, 4), "little")

@@ -1,5 +1,5 @@
 """
-File download as the tutorial's client meets it: O7, and O11 with it.
+File download as the tutorial's client meets it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class GetTests(ServedTestCase):
                 os.symlink(target, root / name)
 
     def test_get(self) -> None:
-        """Size, any acknowledgement, bytes: one file after another over one connection (O7)."""
+        """Size, any acknowledgement, bytes: one file after another over one connection."""
         client = self.open("files.main")
         for acknowledgement in ACKNOWLEDGEMENTS:
             self.assertEqual(b"alpha\n", get(client, "a.txt", acknowledgement))
@@ -48,28 +48,28 @@ class GetTests(ServedTestCase):
         self.assertEqual(b"unicode\n", get(client, "中文.txt"))
 
     def test_big(self) -> None:
-        """A file of many reads comes whole, and the next after it (O7)."""
+        """A file of many reads comes whole, and the next after it."""
         client = self.open("files.main")
         self.assertEqual(BIG, get(client, "big"))
         self.assertEqual(b"alpha\n", get(client, "a.txt"))
 
     def test_empty(self) -> None:
-        """An empty file has the size 0 and no bytes (O7)."""
+        """An empty file has the size 0 and no bytes."""
         self.assertEqual(b"", get(self.open("files.main"), "empty"))
 
     def test_spaces(self) -> None:
-        """A name may hold spaces (O7)."""
+        """A name may hold spaces."""
         self.assertEqual(b"spaces\n", get(self.open("files.main"), "with two spaces.txt"))
 
     def test_missing(self) -> None:
-        """A missing file is answered with an error at once, and the connection goes on (O7)."""
+        """A missing file is answered with an error at once, and the connection goes on."""
         client = self.open("files.main")
         error = self.assertRaises(Refused, get, client, "missing.txt")
         self.assertEqual("err: not-found: there is no such file.", str(error))
         self.assertEqual(b"alpha\n", get(client, "a.txt"))
 
     def test_acknowledgedRefusal(self) -> None:
-        """The acknowledgement that a client sends after a refusal is swallowed (O7)."""
+        """The acknowledgement that a client sends after a refusal is swallowed."""
         place = self.twistd.place("files.main")
         client = self.open("files.main")
         ask(client, b"get missing.txt")
@@ -78,7 +78,7 @@ class GetTests(ServedTestCase):
         self.assertEqual(b"alpha\n", get(client, "a.txt"))
 
     def test_confined(self) -> None:
-        """No name and no link leads out of the root (O7)."""
+        """No name and no link leads out of the root."""
         secret = self.twistd.directory / "secret.txt"
         names = ["../secret.txt", "below/../../secret.txt", "link", "way/secret.txt", str(secret)]
         client = self.open("files.main")
@@ -87,12 +87,12 @@ class GetTests(ServedTestCase):
         self.assertEqual(b"alpha\n", get(client, "/a.txt"))
 
     def test_directory(self) -> None:
-        """A directory is no file (O7)."""
+        """A directory is no file."""
         error = self.assertRaises(Refused, get, self.open("files.main"), "below")
         self.assertTrue(str(error).startswith("err: denied: "))
 
     def test_unix(self) -> None:
-        """The same program is served over AF_UNIX (O11)."""
+        """The same program is served over AF_UNIX."""
         self.assertEqual(b"alpha\n", get(self.open("files.main", "unix"), "a.txt"))
 
     def test_program(self) -> None:

@@ -94,7 +94,7 @@ class BadInputTests(SynchronousTestCase):
         self.refused(
             *("netsuite-chat", f"--listen=udp:{port}:interface=127.0.0.1"),
             *("--operate", str(self.directory / "operate.sock")),
-            says=(f"udp 127.0.0.1:{port}", "in use", "--listen"),
+            says=(f"udp 127.0.0.1:{port}", "in use", "another listen address"),
         )
 
     def test_portOfSuiteInUse(self) -> None:

@@ -83,7 +83,7 @@ class ProgramTests(ServedTestCase):
         self.assertIn("--allow-shell", done.stdout + done.stderr)
 
     def test_nobodyListens(self) -> None:
-        """A refused connection is one line and the status 125 (O12)."""
+        """A refused connection is one line and the status 125."""
         address = f"127.0.0.1:{freePort()}"
         self.fails(
             125, "echo", address, "hi", says=f"Cannot connect to {address}: connection refused"
@@ -92,7 +92,7 @@ class ProgramTests(ServedTestCase):
         self.fails(125, "get", "--dialect=get", f"{address}:/a.txt", "-", says=address)
 
     def test_nobodyListensOnDatagrams(self) -> None:
-        """A datagram that is refused is told at once, not after the timeout (O12)."""
+        """A datagram that is refused is told at once, not after the timeout."""
         address = f"127.0.0.1:{freePort(socket.SOCK_DGRAM)}"
         self.fails(
             *(125, "echo", "--timeout=5", f"udp:{address}", "hi"),
@@ -100,7 +100,7 @@ class ProgramTests(ServedTestCase):
         )
 
     def test_silence(self) -> None:
-        """A server that says nothing is given up with the status 124 (O12)."""
+        """A server that says nothing is given up with the status 124."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
             address = f"127.0.0.1:{silent.getsockname()[1]}"
             self.fails(
@@ -115,11 +115,11 @@ class ProgramTests(ServedTestCase):
 
     def test_wrongAddress(self) -> None:
         """An address that cannot be understood is told with what can, and the status 1."""
-        self.fails(1, "echo", "nowhere", "hi", says="'nowhere'")
+        self.fails(125, "echo", "nowhere", "hi", says="'nowhere'")
 
 
 class IPv6Tests(ServedTestCase):
-    """Clients over IPv6 (O11)."""
+    """Clients over IPv6."""
 
     skip = NO_IPV6
     suite = r"""

@@ -1,5 +1,5 @@
 """
-The port forwarder as the tutorial's client meets it, and what the tutorial's does wrong: O10, O11.
+The port forwarder as the tutorial's client meets it, and what the tutorial's does wrong.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ForwardTests(ServedTestCase):
     """
 
     def test_tutorial(self) -> None:
-        """The tutorial's client talks through the forwarder as without it (O10)."""
+        """The tutorial's client talks through the forwarder as without it."""
         for service, kind in (
             ("proxy.main", "tcp"),
             ("proxy.main", "unix"),
@@ -57,7 +57,7 @@ class ForwardTests(ServedTestCase):
             self.assertEqual(b"", client.recv(1))
 
     def test_logData(self) -> None:
-        """With log-data each chunk is logged with time, peer and data, escaped (O10)."""
+        """With log-data each chunk is logged with time, peer and data, escaped."""
         client = self.open("proxy.second")
         ask(client, b"marked\x1b[2J")
         peer = "{}:{}".format(*client.getsockname())
@@ -138,7 +138,7 @@ class LegTests(ServedTestCase):
             yield self.pair(near, far)
 
     def test_clientEnds(self) -> None:
-        """A client's end reaches the target, whose answer still reaches the client (O10)."""
+        """A client's end reaches the target, whose answer still reaches the client."""
         for client, target in self.pairs():
             client.sendall(b"hello")
             client.shutdown(socket.SHUT_WR)
@@ -148,7 +148,7 @@ class LegTests(ServedTestCase):
             self.assertEqual(b"5\n", readAll(client))
 
     def test_targetEnds(self) -> None:
-        """A target's end reaches the client, whose answer still reaches the target (O10)."""
+        """A target's end reaches the client, whose answer still reaches the target."""
         for client, target in self.pairs():
             target.sendall(b"greeting")
             target.shutdown(socket.SHUT_WR)
@@ -158,7 +158,7 @@ class LegTests(ServedTestCase):
             self.assertEqual(b"late answer", readAll(target))
 
     def test_endBehindData(self) -> None:
-        """An end that stands behind much data comes after all of it (O10)."""
+        """An end that stands behind much data comes after all of it."""
         for client, target in self.pairs():
             sending = threading.Thread(target=_sendAndEnd, args=(client, BIG))
             sending.start()
@@ -168,7 +168,7 @@ class LegTests(ServedTestCase):
             self.assertEqual(b"done", readAll(client))
 
     def test_stalledTarget(self) -> None:
-        """A client is not read while its target reads nothing, and no byte of it is lost (O10)."""
+        """A client is not read while its target reads nothing, and no byte of it is lost."""
         for client, target in self.pairs():
             client.settimeout(0.3)
             sent = 0
@@ -200,7 +200,7 @@ class LegTests(ServedTestCase):
         self.assertEqual(b"early", readAll(target))
 
     def test_refusal(self) -> None:
-        """A target that refuses closes that client only, with one line in the log (O10)."""
+        """A target that refuses closes that client only, with one line in the log."""
         address = ("127.0.0.1", self.twistd.nobody)
         with socket.create_server(address) as heard:
             heard.settimeout(SOCKET_TIMEOUT)
@@ -243,7 +243,7 @@ def _sendAndEnd(sock: socket.socket, data: bytes) -> None:
 
 
 class IPv6Tests(ServedTestCase):
-    """The forwarder over IPv6 (O11)."""
+    """The forwarder over IPv6."""
 
     skip = NO_IPV6
     suite = r"""
@@ -255,5 +255,5 @@ class IPv6Tests(ServedTestCase):
     """
 
     def test_tutorial(self) -> None:
-        """The same program is served over AF_INET6 (O11)."""
+        """The same program is served over AF_INET6."""
         self.assertEqual(b"HELLO", ask(self.open("proxy.main"), b"hello"))

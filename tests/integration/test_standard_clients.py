@@ -1,5 +1,5 @@
 """
-The protocols of Python's standard clients through the proxy, against Twisted's own servers: O15.
+The protocols of Python's standard clients through the proxy, against Twisted's own servers.
 """
 
 from __future__ import annotations

@@ -68,13 +68,13 @@ class SuiteTests(ServedTestCase):
         self.assertEqual(expected, counted)
 
     def test_kinds(self) -> None:
-        """Each kind is served over IPv4 (O11)."""
+        """Each kind is served over IPv4."""
         for kind, (talk, answer) in TALKS.items():
             socketKind = "udp" if kind == "chat" else "tcp"
             self.assertEqual(answer, talk(self.open(f"{kind}.main", socketKind)), kind)
 
     def test_unix(self) -> None:
-        """Each kind that speaks streams is served over a Unix socket (O11)."""
+        """Each kind that speaks streams is served over a Unix socket."""
         for kind, (talk, answer) in TALKS.items():
             if kind != "chat":
                 self.assertEqual(answer, talk(self.open(f"{kind}.main", "unix")), kind)
@@ -110,7 +110,7 @@ class IPv6Tests(ServedTestCase):
     files = {"root/a.txt": b"alpha\n"}
 
     def test_kinds(self) -> None:
-        """Each kind is served over IPv6 (O11)."""
+        """Each kind is served over IPv6."""
         for kind, (talk, answer) in TALKS.items():
             socketKind = "udp" if kind == "chat" else "tcp"
             self.assertEqual(answer, talk(self.open(f"{kind}.main", socketKind)), kind)

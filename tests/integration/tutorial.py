@@ -23,7 +23,7 @@ class Refused(Exception):
 
 def ask(sock: socket.socket, message: bytes) -> bytes:
     """
-    Send a message and take one chunk for its answer (O1, O2, O3, O4, O8, O9).
+    Send a message and take one chunk for its answer.
 
     @param sock: connected.
     @param message: to send.
@@ -77,7 +77,7 @@ def runLength(
     sock: socket.socket, command: str, acknowledgement: bytes = ACKNOWLEDGEMENTS[0]
 ) -> bytes:
     """
-    Run a command in the dialect I{length} (O5).
+    Run a command in the dialect I{length}.
 
     @param sock: connected.
     @param command: for the shell.
@@ -101,7 +101,7 @@ def readHeader(sock: socket.socket) -> tuple[dict[str, Any], bytes]:
 
 def runHeader(sock: socket.socket, command: str) -> tuple[dict[str, Any], bytes]:
     """
-    Run a command in the dialect I{header} (O6).
+    Run a command in the dialect I{header}.
 
     @param sock: connected.
     @param command: for the shell.
@@ -113,7 +113,7 @@ def runHeader(sock: socket.socket, command: str) -> tuple[dict[str, Any], bytes]
 
 def get(sock: socket.socket, name: str, acknowledgement: bytes = ACKNOWLEDGEMENTS[0]) -> bytes:
     """
-    Get a file (O7).
+    Get a file.
 
     @param sock: connected.
     @param name: of the file.

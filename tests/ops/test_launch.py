@@ -46,11 +46,20 @@ class BuildTests(SynchronousTestCase):
         """Each service is named as planned; those beside the first have a name of their own."""
         planned = [
             (SAMPLE, "sample.a", sample()),
-            (SAMPLE, "sample.b", sample(colour="green")),
+            (SAMPLE, "sample.b", sample(colour="green", listen=["tcp:0"])),
         ]
         services = build(planned, MemoryReactorClock())
         names = [service.name for service in services]
         self.assertEqual(names, ["sample.a", "sample.b", "sample.b/second"])
+
+    def test_blame(self) -> None:
+        """What is wrong in a file is said with the file and the service, which have no option."""
+        planned = [(SAMPLE, "sample.a", sample(listen=["odd:1"]))]
+        for source, where in (("", ""), ("/etc/n.toml", "/etc/n.toml: sample.a: ")):
+            error = self.assertRaises(
+                ConfigurationError, build, planned, MemoryReactorClock(), source
+            )
+            self.assertTrue(str(error).startswith(f"{where}The listen address 'odd:1'"), error)
 
     def test_reactor(self) -> None:
         """They are built for the reactor that was handed in, and listen on nothing yet."""

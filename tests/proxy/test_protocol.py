@@ -390,7 +390,7 @@ class LoopTests(ProxyTestCase):
 
     LINE = (
         "127.0.0.1:40000: closed, target.example:80 leads back to this proxy; "
-        "give another address with --to"
+        "give it another target"
     )
 
     def test_targetFirst(self) -> None:

@@ -72,7 +72,8 @@ class BuildTests(SynchronousTestCase):
         ):
             self.assertEqual(
                 self.refusal(to, "tcp:7999:interface=127.0.0.1", listen),
-                f"The proxy would forward {listen!r} to itself; give another address with --to.",
+                f"The proxy would forward {listen!r} to itself; "
+                "give another address to forward to.",
             )
 
     def test_noLoops(self) -> None:

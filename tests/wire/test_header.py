@@ -119,7 +119,6 @@ class ParserTests(SynchronousTestCase):
             self.assertEqual(
                 [(h.filename, p) for h, p in answers], [("a", b"hello"), ("b", b"")], cut
             )
-            self.assertFalse(parser.midAnswer)
 
     @settings(deadline=None)
     @given(
@@ -131,16 +130,6 @@ class ParserTests(SynchronousTestCase):
         data = b"".join(encodeAnswer(n, p, status, "exited") for n, p, status in commands)
         answers = feedAll(AnswerParser(MAX_PAYLOAD), data, size)
         self.assertEqual([(h.filename, p, h.exit_status) for h, p in answers], commands)
-
-    def test_midAnswer(self) -> None:
-        """A connection that ends inside an answer can be told from one that ends after it."""
-        data = tutorial(b"hello")
-        self.assertFalse(self.parser.midAnswer)
-        for byte in data[:-1]:
-            self.parser.feed(bytes([byte]))
-            self.assertTrue(self.parser.midAnswer)
-        self.parser.feed(data[-1:])
-        self.assertFalse(self.parser.midAnswer)
 
     def test_headerLengthRefused(self) -> None:
         """A header of a length that cannot be is refused with that number, before it comes."""

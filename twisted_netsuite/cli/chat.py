@@ -129,7 +129,7 @@ async def talk(reactor: Any, address: str | None, contacts: str | None, timeout:
     @param address: C{HOST:PORT}; without it there are contacts.
     @param contacts: the file of the contact list.
     @param timeout: seconds to wait for each answer.
-    @return: the exit status.
+    @return: the exit status: of one address, that of the last line that was sent.
     """
     lines = LineReader(reactor)
     if address is not None:
@@ -138,8 +138,7 @@ async def talk(reactor: Any, address: str | None, contacts: str | None, timeout:
             raise ConfigurationError(
                 f"The address {address!r} cannot be understood; give HOST:PORT."
             )
-        await _talkTo(reactor, lines, address, hostPort, timeout)
-        return 0
+        return await _talkTo(reactor, lines, address, hostPort, timeout)
     known = loadContacts(cast(str, contacts))
     while True:
         print(f"Contacts: {', '.join(known)}")
@@ -156,7 +155,7 @@ async def talk(reactor: Any, address: str | None, contacts: str | None, timeout:
 
 async def _talkTo(
     reactor: Any, lines: LineReader, name: str, hostPort: tuple[str, int], timeout: float
-) -> None:
+) -> int:
     def show(datagram: bytes) -> None:
         head = click.style(f"{name}:", fg="green")
         click.echo(f"{time.strftime('%H:%M:%S')} {head} {decodeText(datagram, MAX_TEXT)}")
@@ -164,21 +163,24 @@ async def _talkTo(
     host, port = resolve(*hostPort)
     conversation = DatagramConversation(reactor, host, port, show)
     socket = bindDatagrams(reactor, 0, conversation, "::" if ":" in host else "")
+    status = 0
     try:
         while True:
             _prompt(f"{name}> ")
             line = await lines.readLine()
             text = (line or "").strip()
             if line is None or text == "quit":
-                return
+                return status
             if text:
-                await _ask(conversation, text, timeout)
+                status = await _ask(conversation, text, timeout)
     finally:
         await maybeDeferred(socket.stopListening)
 
 
-async def _ask(conversation: DatagramConversation, text: str, timeout: float) -> None:
+async def _ask(conversation: DatagramConversation, text: str, timeout: float) -> int:
     try:
         await conversation.ask(text.encode("utf-8", "replace"), timeout)
     except NetsuiteError as error:
         say(error.sentence)
+        return error.exitStatus
+    return 0

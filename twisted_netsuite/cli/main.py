@@ -7,11 +7,14 @@ Twisted is imported by the command that runs, not by the one that only prints it
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, NoReturn
 
 import click
 
 from twisted_netsuite import __version__
+from twisted_netsuite.errors import NetsuiteError
+from twisted_netsuite.wire.text import cleanText
 
 
 class _Seconds(click.FloatRange):
@@ -36,7 +39,30 @@ _TIMEOUT = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Program(click.Group):
+    """A group of commands whose failures are one sentence and a status that no command has."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command that the words name, and exit."""
+        kwargs["standalone_mode"] = False
+        try:
+            status = super().main(*args, **kwargs)
+        except click.UsageError as error:
+            program = error.ctx.command_path if error.ctx else "netsuite"
+            click.echo(f"{_sentence(error)}; see {program} --help.", err=True)
+            sys.exit(NetsuiteError.exitStatus)
+        except click.ClickException as error:
+            click.echo(f"{_sentence(error)}.", err=True)
+            sys.exit(NetsuiteError.exitStatus)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _sentence(error: click.ClickException) -> str:
+    words = " ".join(error.format_message().split()).rstrip(".")
+    return cleanText(f"netsuite: {words}")
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="netsuite")
 def main() -> None:
     """Clients for the services of twisted_netsuite.

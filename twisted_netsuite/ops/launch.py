@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO, cast
 
 from twisted.application.service import MultiService, Service
@@ -29,12 +29,13 @@ DESCRIPTORS = 16_384
 Planned = tuple[Kind[Any], str, ServiceConfig]
 
 
-def launch(options: PluginOptions, planned: Sequence[Planned]) -> MultiService:
+def launch(options: PluginOptions, planned: Sequence[Planned], source: str = "") -> MultiService:
     """
     Build the services of one application.
 
     @param options: with C{check} and C{table}.
     @param planned: what to build.
+    @param source: the file that it was read from; empty for the command line.
     @return: a service with all of them, which listens once it is started.
     @raise SystemExit: with one sentence and status 1 when something is wrong, while nothing has
         been daemonised; with status 0 when only a check was asked for.
@@ -42,17 +43,16 @@ def launch(options: PluginOptions, planned: Sequence[Planned]) -> MultiService:
     from twisted.internet import reactor
 
     try:
-        services = build(planned, reactor)
-        addresses = [address for service in services for address in service.addresses]
-        requireApart(addresses)
+        services = build(planned, reactor, source)
         if options["check"]:
             count = "1 service" if len(planned) == 1 else f"{len(planned)} services"
             print(f"{options.pluginName}: the configuration is right ({count}).")
             raise SystemExit(0)
         _allowDescriptors()
         for service in services:
-            service.prepare()
-        checkBinds(addresses)
+            with _blaming(source, service.name or "", len(planned)):
+                service.prepare()
+                checkBinds(service.addresses)
     except ConfigurationError as error:
         raise SystemExit(cleanText(f"{options.pluginName}: {error.sentence}")) from error
     application = MultiService()
@@ -71,27 +71,38 @@ def _allowDescriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def build(planned: Sequence[Planned], reactor: object) -> list[ListeningService]:
+def build(planned: Sequence[Planned], reactor: object, source: str = "") -> list[ListeningService]:
     """
     Build services.
 
     @param planned: what to build.
     @param reactor: what they will run on.
+    @param source: the file that it was read from; empty for the command line.
     @return: services that listen once they are started.
-    @raise ConfigurationError: naming the service when there are several, the value, and what to do.
+    @raise ConfigurationError: naming the file and the service when they are not plain, the value,
+        and what to do.
     """
     services: list[ListeningService] = []
     for kind, name, config in planned:
-        try:
+        with _blaming(source, name, len(planned)):
             built = kind.build(config, reactor)
-        except ConfigurationError as error:
-            if len(planned) == 1:
-                raise
-            raise ConfigurationError(f"{name}: {error.sentence}") from error
         for service in built:
             service.name = name if service.name is None else f"{name}/{service.name}"
             services.append(service)
+    with _blaming(source, "", 1):
+        requireApart([address for service in services for address in service.addresses])
     return services
+
+
+@contextlib.contextmanager
+def _blaming(source: str, name: str, count: int) -> Iterator[None]:
+    """Name the file and the service at fault, where the command line does not make them plain."""
+    try:
+        yield
+    except ConfigurationError as error:
+        words = [source, name if source or count > 1 else ""]
+        where = "".join(f"{word}: " for word in words if word)
+        raise ConfigurationError(where + error.sentence) from error
 
 
 def makerFor(kind: Kind[Any]) -> Callable[[ServiceOptions], MultiService]:

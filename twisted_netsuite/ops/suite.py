@@ -44,6 +44,7 @@ class Options(PluginOptions):
     The options of the whole suite.
 
     @ivar planned: the services they add up to, once they are parsed.
+    @ivar source: the file they were read from; empty without one.
     """
 
     longdesc = (
@@ -54,11 +55,12 @@ class Options(PluginOptions):
         ["config", "c", None, "A TOML file; each table [KIND.NAME] in it is one service."]
     ]
     planned: list[Planned]
+    source: str
 
     def postOptions(self) -> None:
         """Read the file, if there is one."""
-        path = self["config"]
-        self.planned = defaults() if path is None else readSuite(absolute(path), KINDS)
+        self.source = absolute(self["config"]) if self["config"] is not None else ""
+        self.planned = readSuite(self.source, KINDS) if self.source else defaults()
 
 
 def makeService(options: Options) -> MultiService:
@@ -68,4 +70,4 @@ def makeService(options: Options) -> MultiService:
     @param options: with what was planned.
     @return: the services, not yet listening.
     """
-    return launch(options, options.planned)
+    return launch(options, options.planned, options.source)

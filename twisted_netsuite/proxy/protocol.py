@@ -421,7 +421,7 @@ class ProxyFactory(ServedFactory):
 
     def _logLoop(self, client: ClientLeg) -> None:
         self.log.warn(
-            "{peer}: closed, {target} leads back to this proxy; give another address with --to",
+            "{peer}: closed, {target} leads back to this proxy; give it another target",
             peer=client.peer,
             target=self.targetName,
         )

@@ -80,7 +80,7 @@ def _requireNoLoop(addresses: list[ListenAddress], to: str) -> None:
         if target is not None and any(_reaches(target, bind) for bind in address.binds()):
             raise ConfigurationError(
                 f"The proxy would forward {address.description!r} to itself; "
-                "give another address with --to."
+                "give another address to forward to."
             )
 
 

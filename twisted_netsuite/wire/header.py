@@ -111,11 +111,6 @@ class AnswerParser:
                 self._inHeader, self._wanted = True, self._parseLength(piece)
         return answers
 
-    @property
-    def midAnswer(self) -> bool:
-        """Whether an answer has begun and is not complete."""
-        return bool(self._buffer) or self._inHeader or self._header is not None
-
     def _parseLength(self, piece: bytes) -> int:
         (length,) = _LENGTH.unpack(piece)
         if not 0 < length <= MAX_HEADER:
