@@ -419,6 +419,19 @@ class LoopTests(ProxyTestCase):
         self.assertEqual(wires.factory.targets, set())
         self.assertEqual(wires.factory.connections, set())
 
+    def test_sharedPort(self) -> None:
+        """A client whose port is also that of a leg to elsewhere is no loop: ports are shared."""
+        for wait in (False, True):
+            wires = Wires(wait=wait)
+            with capturedLogs() as events:
+                other = wires.connect(self.END, IPv4Address("TCP", "127.0.0.1", 7080))
+                other.transport.write(b"hello")
+                if wait:
+                    wires.waiting.accept()
+                wires.settle()
+            self.assertEqual(list(events), [])
+            self.assertIsNone(other.lost)
+
     def test_endsAreForgotten(self) -> None:
         """The port of a leg that has ended may come back as that of a client."""
         wires = Wires()

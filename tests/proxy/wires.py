@@ -140,17 +140,18 @@ class Wires:
         self.client = self.connect()
         self.toClient = self._transports[1]
 
-    def connect(self, peer: IPv4Address = PEER) -> FarEnd:
+    def connect(self, peer: IPv4Address = PEER, host: IPv4Address | None = None) -> FarEnd:
         """
         Connect one more client.
 
         @param peer: its address.
+        @param host: where it has connected to; by default an address that the target has too.
         """
         leg = self.factory.buildProtocol(peer)
         if self._tlsClient:
             leg = OverTLS(leg)
         far = FarEnd()
-        pair = connectPair(leg, far, clientAddress=peer)
+        pair = connectPair(leg, far, host, peer)
         self._transports += [pair.client, pair.server]
         return far
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from OpenSSL.SSL import Error as SSLError
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -54,11 +54,18 @@ MAX_EARLY = 64 * 1024
 #: could not be told so: time for an answer that is on its way, not for one that waits for the end.
 HALF_CLOSED_IDLE = 60.0
 
-#: The name of a Unix socket's end, which tells no two of them apart.
-_NAMELESS = peerName(UNIXAddress(None))
+#: A TCP connection as the system tells it from all others: both its ends, the caller's first. One
+#: is not enough, as a port may be used for several connections to different places.
+Ends = tuple[str, str]
 
 #: Bytes of a chunk that the log shows; more would make lines that nobody reads.
 MAX_LOGGED = 4096
+
+
+def _ends(caller: object, called: object) -> Ends | None:
+    if not isinstance(caller, IPv4Address | IPv6Address):
+        return None
+    return peerName(caller), peerName(called)
 
 
 @implementer(IPushProducer)
@@ -94,11 +101,11 @@ class TargetLeg(Protocol):
     The connection to the target.
 
     @ivar gone: fires when it has ended.
-    @ivar end: the address of its near end.
+    @ivar ends: its ends, once it is made; for a Unix socket, which has no names, C{None}.
     """
 
     transport: IStreamTransport
-    end = ""
+    ends: Ends | None = None
     _closing: IdleTimer | None = None
 
     def __init__(self, client: ClientLeg) -> None:
@@ -152,11 +159,11 @@ class ClientLeg(ServedProtocol):
     """
     The connection that a client made, and the flow it began.
 
-    @ivar end: the address of its far end.
+    @ivar ends: its ends, once it is made; for a Unix socket, which has no names, C{None}.
     """
 
     factory: ProxyFactory
-    end = ""
+    ends: Ends | None = None
     _target: TargetLeg | None = None
     _connecting: Deferred[IProtocol] | None = None
 
@@ -368,8 +375,8 @@ class ProxyFactory(ServedFactory):
         self.logData = logData
         self.targets: set[TargetLeg] = set()
         self._connecting: set[Deferred[IProtocol]] = set()
-        self._clientEnds: dict[str, ClientLeg] = {}
-        self._targetEnds: set[str] = set()
+        self._clientEnds: dict[Ends, ClientLeg] = {}
+        self._targetEnds: set[Ends] = set()
 
     def admit(self, client: ClientLeg) -> bool:
         """
@@ -380,19 +387,19 @@ class ProxyFactory(ServedFactory):
         @return: whether it may stay.
         """
         # Kept, as a balancer's header gives the peer another name later.
-        client.end = client.peer
-        if client.end in self._targetEnds:
+        client.ends = _ends(client.transport.getPeer(), client.transport.getHost())
+        if client.ends in self._targetEnds:
             self._logLoop(client)
             return False
-        if client.end != _NAMELESS:
-            self._clientEnds[client.end] = client
+        if client.ends is not None:
+            self._clientEnds[client.ends] = client
         return True
 
     def connectionGone(self, protocol: ServedProtocol) -> None:
         """Forget a client."""
         assert isinstance(protocol, ClientLeg)
-        if self._clientEnds.get(protocol.end) is protocol:
-            del self._clientEnds[protocol.end]
+        if protocol.ends is not None and self._clientEnds.get(protocol.ends) is protocol:
+            del self._clientEnds[protocol.ends]
         super().connectionGone(protocol)
 
     def targetMade(self, leg: TargetLeg) -> None:
@@ -402,13 +409,15 @@ class ProxyFactory(ServedFactory):
         @param leg: has just connected.
         """
         self.targets.add(leg)
-        # Kept, as a lost connection cannot tell it any more.
-        leg.end = end = peerName(leg.transport.getHost())
-        if end != _NAMELESS:
-            self._targetEnds.add(end)
-        if end in self._clientEnds:
-            self._logLoop(self._clientEnds[end])
-            self._clientEnds[end].transport.abortConnection()
+        # Kept, as a lost connection cannot tell them any more.
+        leg.ends = _ends(leg.transport.getHost(), leg.transport.getPeer())
+        if leg.ends is None:
+            return
+        self._targetEnds.add(leg.ends)
+        client = self._clientEnds.get(leg.ends)
+        if client is not None:
+            self._logLoop(client)
+            client.transport.abortConnection()
 
     def targetGone(self, leg: TargetLeg) -> None:
         """
@@ -417,7 +426,8 @@ class ProxyFactory(ServedFactory):
         @param leg: has ended.
         """
         self.targets.discard(leg)
-        self._targetEnds.discard(leg.end)
+        if leg.ends is not None:
+            self._targetEnds.discard(leg.ends)
 
     def _logLoop(self, client: ClientLeg) -> None:
         self.log.warn(
