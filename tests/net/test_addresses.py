@@ -30,21 +30,18 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.addresses import (
-    MAX_UNIX_PATH,
     Bind,
     DatagramAddress,
     ListenAddress,
     StreamAddress,
-    bindSentence,
-    checkBinds,
     parseConnect,
     parseListen,
     peerName,
     privately,
-    requireApart,
     requireLocal,
     splitHostPort,
 )
+from twisted_netsuite.net.binding import MAX_UNIX_PATH, bindSentence, checkBinds, requireApart
 
 BOTH: tuple[Literal["stream", "datagram"], ...] = ("stream", "datagram")
 

@@ -16,12 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.addresses import (
-    DatagramAddress,
-    ListenAddress,
-    bindSentence,
-    peerName,
-)
+from twisted_netsuite.net.addresses import DatagramAddress, ListenAddress, peerName
+from twisted_netsuite.net.binding import bindSentence
 from twisted_netsuite.net.serving import ServedFactory
 
 DatagramProtocolMaker = Callable[[], DatagramProtocol]
