@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import CancelledError, Deferred
@@ -29,8 +29,20 @@ from zope.interface import implementer
 from twisted_netsuite.errors import ConnectionFailed, LimitExceeded, TimedOut
 from twisted_netsuite.net.interfaces import IStreamTransport
 
+T = TypeVar("T")
+
 #: Bytes that may wait to be read before the peer is made to wait: four reads of Twisted's size.
 MAX_WAITING = 256 * 1024
+
+
+async def _within(clock: IReactorTime, timeout: float, waiting: Deferred[T], late: TimedOut) -> T:
+    """Wait for a result, and fail with an error when it does not come in time."""
+    call = clock.callLater(timeout, waiting.errback, late)
+    try:
+        return await waiting
+    finally:
+        if call.active():
+            call.cancel()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -164,13 +176,10 @@ class Conversation(Protocol):
             f"{self._name} did not answer within {timeout:g} s; "
             "see whether the service speaks this dialect, or give a longer --timeout."
         )
-        call = self._clock.callLater(timeout, waiting.errback, late)
         try:
-            await waiting
+            await _within(self._clock, timeout, waiting, late)
         finally:
             self._waiting = None
-            if call.active():
-                call.cancel()
 
 
 async def converse(endpoint: IStreamClientEndpoint, clock: IReactorTime, name: str) -> Conversation:
@@ -269,14 +278,11 @@ class DatagramConversation(DatagramProtocol):
             f"No answer from {self.name} within {timeout:g} s: what was sent or its answer may be "
             "lost; send it again."
         )
-        call = self._clock.callLater(timeout, self._fail, late)
         try:
             self._send(datagram)
-            return await waiting
+            return await _within(self._clock, timeout, waiting, late)
         finally:
             self._waiting = None
-            if call.active():
-                call.cancel()
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         """Take whatever comes."""
