@@ -48,15 +48,17 @@ def allowed(module: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
             return frozenset(), ()
         case "wire", _:
             return RECORDS, ("wire", "errors")
-        case "net" | "trust", _:
+        case "net", _:
             return TWISTED, ("net", "trust", "wire", "errors")
+        case "trust", _:
+            return TWISTED | RECORDS, ("trust", "wire", "errors")
         case "ops", "suite":
             return TWISTED, ("ops", "errors", *(f"{service}.tap" for service in SERVICES))
         case "ops", _:
             return TWISTED | RECORDS, ("ops", "net", "trust", "wire", "errors")
         case "cli", _:
             rooms = [f"{service}.{room}" for service in SERVICES for room in ("client", "messages")]
-            ours = ("cli", "ops.config", "net", "wire", "errors", "__version__")
+            ours = ("cli", "ops.config", "net", "trust", "wire", "errors", "__version__")
             return TWISTED | RECORDS | COMMANDS, (*ours, *rooms)
         case "testing", "":
             return TWISTED, ("net", "wire", "errors", "rexec.process")

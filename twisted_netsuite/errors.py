@@ -73,6 +73,26 @@ class Denied(NetsuiteError):
     exitStatus = 126
 
 
+class Unauthenticated(NetsuiteError):
+    """The peer has not proven who it is, or not well enough."""
+
+    wireCode = "unauthenticated"
+    exitStatus = 126
+
+
+class Unsupported(NetsuiteError):
+    """Both ends are right, and have no version of the protocol, or no feature, in common."""
+
+    wireCode = "unsupported"
+
+
+class AuditUnavailable(NetsuiteError):
+    """The audit log cannot be written, so what must be in it is not done."""
+
+    wireCode = "audit-unavailable"
+    exitStatus = 126
+
+
 class NotFound(NetsuiteError):
     """What the request names does not exist."""
 

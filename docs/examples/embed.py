@@ -18,7 +18,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from twisted_netsuite.echo.protocol import EchoFactory
-from twisted_netsuite.net.serving import ConnectionLimits, ServedFactory
+from twisted_netsuite.net.admission import ConnectionLimits
+from twisted_netsuite.net.serving import (ServedFactory)
 from twisted_netsuite.proxy.protocol import ProxyFactory
 
 

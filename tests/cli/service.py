@@ -49,5 +49,5 @@ def scripted(
     """
     heard: list[bytes] = []
     endpoint = MemoryEndpoint(Factory.forProtocol(lambda: Scripted(answers, heard)))
-    test.patch(module, "parseConnect", lambda reactor, address: endpoint)
+    test.patch(module, "parseConnect", lambda reactor, address, files: endpoint)
     return endpoint, heard

@@ -32,7 +32,7 @@ class StreamTests(SynchronousTestCase):
     def test_answers(self) -> None:
         """Each text's answer is printed on a line of its own; an empty text is not sent."""
         endpoint = MemoryEndpoint(EchoFactory(self.clock))
-        self.patch(command, "parseConnect", lambda reactor, address: endpoint)
+        self.patch(command, "parseConnect", lambda reactor, address, files: endpoint)
         done = self.echo("hello", "", "é", "\udcff")
         for _ in range(3):
             endpoint.flush()

@@ -19,6 +19,7 @@ import twisted_netsuite.cli.get as get
 import twisted_netsuite.cli.run as running
 from twisted_netsuite import __version__
 from twisted_netsuite.cli.main import main
+from twisted_netsuite.net.tlscontext import TrustFiles
 
 
 class MainTests(SynchronousTestCase):
@@ -72,9 +73,9 @@ class MainTests(SynchronousTestCase):
 
     def test_echo(self) -> None:
         """Echo takes an address and texts."""
-        self.assertCalls("echo h:7 a b", "echoTexts", "reactor", "h:7", ("a", "b"), 60.0)
+        self.assertCalls("echo h:7 a b", "echoTexts", "reactor", "h:7", ("a", "b"), 60.0, None)
         self.assertCalls(
-            "echo --timeout 0.5 udp:h:7 a", "echoTexts", "reactor", "udp:h:7", ("a",), 0.5
+            "echo --timeout 0.5 udp:h:7 a", "echoTexts", "reactor", "udp:h:7", ("a",), 0.5, None
         )
         self.assertRefused("echo", "Missing argument 'ADDRESS'")
         self.assertRefused("echo h:7", "Missing argument 'TEXT...'")
@@ -82,21 +83,42 @@ class MainTests(SynchronousTestCase):
     def test_exec(self) -> None:
         """Exec takes a dialect, an address and a command, whose options come after two dashes."""
         self.assertCalls(
-            "exec --dialect raw h:1 uname", "runCommand", "reactor", "h:1", "uname", "raw", 60.0
+            "exec --dialect raw h:1 uname",
+            "runCommand",
+            "reactor",
+            "h:1",
+            "uname",
+            "raw",
+            60.0,
+            None,
         )
         self.assertCalls(
             "exec --dialect header --timeout 5 h:1 -- ls -l /",
-            "runCommand", "reactor", "h:1", "ls -l /", "header", 5.0,
+            "runCommand", "reactor", "h:1", "ls -l /", "header", 5.0, None,
         )  # fmt: skip
         self.assertRefused("exec h:1 ls", "Missing option '--dialect'")
         self.assertRefused("exec --dialect raw h:1", "Missing argument 'COMMAND...'")
         self.assertRefused("exec --dialect odd h:1 ls", "'odd' is not one of", "'length'")
         self.assertRefused("exec --dialect raw h:1 ls -l", "No such option")
 
+    def test_tls(self) -> None:
+        """A certificate and an authority are what to connect by TLS with."""
+        self.assertCalls(
+            "echo --cert a.pem --ca ca.pem h:7 a",
+            "echoTexts", "reactor", "h:7", ("a",), 60.0, TrustFiles("a.pem", "ca.pem"),
+        )  # fmt: skip
+        self.assertCalls(
+            "get --ca ca.pem --dialect get h:1:/a",
+            "getFile", "reactor", "h:1:/a", "", 60.0, TrustFiles("", "ca.pem"),
+        )  # fmt: skip
+        self.assertRefused("echo --cert a.pem h:7 a", "--cert needs --ca")
+
     def test_get(self) -> None:
         """Get takes a source and perhaps a place for it."""
-        self.assertCalls("get --dialect get h:1:/a", "getFile", "reactor", "h:1:/a", "", 60.0)
-        self.assertCalls("get --dialect get h:1:/a -", "getFile", "reactor", "h:1:/a", "-", 60.0)
+        self.assertCalls("get --dialect get h:1:/a", "getFile", "reactor", "h:1:/a", "", 60.0, None)
+        self.assertCalls(
+            "get --dialect get h:1:/a -", "getFile", "reactor", "h:1:/a", "-", 60.0, None
+        )
         self.assertRefused("get h:1:/a", "Missing option '--dialect'")
         self.assertRefused("get --dialect get", "Missing argument 'ADDRESS:/NAME'")
 

@@ -75,7 +75,9 @@ def lookLikeTLS(transport: MemoryTransport, shutdown: int = 0) -> None:
     @param shutdown: what OpenSSL knows there of its goodbyes.
     """
     alsoProvides(transport, ISSLTransport)
-    handle = SimpleNamespace(get_shutdown=lambda: shutdown)
+    handle = SimpleNamespace(
+        get_shutdown=lambda: shutdown, get_peer_certificate=lambda as_cryptography: None
+    )
     transport.getHandle = lambda: handle  # type: ignore[method-assign]
 
 

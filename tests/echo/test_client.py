@@ -15,7 +15,7 @@ from tests.echo.farend import FarEnd
 from twisted_netsuite.echo.client import QUIET, EchoSession, connectEcho
 from twisted_netsuite.echo.protocol import Answer, EchoFactory, answerFor
 from twisted_netsuite.errors import ConnectionFailed, TimedOut
-from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.testing import MemoryEndpoint
 
 

@@ -15,8 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo.farend import FarEnd
 from twisted_netsuite.echo.protocol import Answer, EchoDatagrams, EchoFactory, answerFor
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.datagrams import LOOP_PORTS
-from twisted_netsuite.net.serving import CLOSE_TIMEOUT, DEFAULT_LIMITS, ConnectionLimits
+from twisted_netsuite.net.serving import CLOSE_TIMEOUT
 from twisted_netsuite.testing import BUFFER_SIZE, DatagramNotes, connectPair, listenDatagrams
 
 PEER = IPv4Address("TCP", "127.0.0.1", 50_000)
@@ -212,7 +213,7 @@ class EchoTests(SynchronousTestCase):
 
     def test_neverIdle(self) -> None:
         """An idle timeout of 0 means never."""
-        self.serve(limits=ConnectionLimits(idleTimeout=0))
+        self.serve(limits=ConnectionLimits(idleTimeout=0, firstMessageTimeout=0))
         self.clock.advance(1e9)
         self.pair.flush()
         self.assertIsNone(self.pair.server.lost)
@@ -260,7 +261,7 @@ class EchoTests(SynchronousTestCase):
                 "1 refused so far"
             ],
         )
-        self.assertEqual(self.factory.refused, 1)
+        self.assertEqual(self.factory.admission.refusals.total(), 1)
         self.assertIsNotNone(refused.lost)
         far.transport.loseConnection()
         first.flush()

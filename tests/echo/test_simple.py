@@ -29,7 +29,8 @@ from twisted_netsuite.echo.simple import (
     daytime,
     time32,
 )
-from twisted_netsuite.net.serving import ConnectionLimits, ServedFactory
+from twisted_netsuite.net.admission import ConnectionLimits
+from twisted_netsuite.net.serving import ServedFactory
 from twisted_netsuite.testing import BUFFER_SIZE, Pair, connectPair, listenDatagrams
 
 PEER = IPv4Address("TCP", "127.0.0.1", 50_000)

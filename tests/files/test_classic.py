@@ -20,7 +20,7 @@ from tests.files.tree import descriptors, makeTree, write
 from tests.rexec.blocking import BlockingSocket, WouldBlock
 from twisted_netsuite.files.classic import PIECE, ClassicGetFactory
 from twisted_netsuite.files.root import OpenFile, Root
-from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.testing import BUFFER_SIZE
 
 READY = b"recv_ready"

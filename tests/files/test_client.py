@@ -23,7 +23,7 @@ from twisted_netsuite.errors import (
 from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.client import ClassicFiles, connectClassic
 from twisted_netsuite.files.root import Root
-from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.testing import BUFFER_SIZE, MemoryEndpoint
 
 LARGE = bytes(range(256)) * 4000

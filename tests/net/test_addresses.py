@@ -32,11 +32,11 @@ from twisted_netsuite.net.addresses import (
     StreamAddress,
     parseConnect,
     parseListen,
-    peerName,
     privately,
-    requireLocal,
+    requireAuthentication,
     splitHostPort,
 )
+from twisted_netsuite.net.names import peerName
 
 BOTH: tuple[Literal["stream", "datagram"], ...] = ("stream", "datagram")
 
@@ -360,12 +360,12 @@ def inherited(case: SynchronousTestCase) -> ListenAddress:
 
 
 class RequireLocalTests(SynchronousTestCase):
-    """L{requireLocal} of addresses on which something dangerous would be offered."""
+    """L{requireAuthentication} of addresses on which something dangerous would be offered."""
 
     def test_local(self) -> None:
         """Loopback and Unix sockets are let through, and so is nothing at all."""
-        requireLocal([], "x")
-        requireLocal(
+        requireAuthentication([], "x")
+        requireAuthentication(
             [
                 listen("tcp:1:interface=127.0.0.1"),
                 listen(r"tcp:1:interface=\:\:1"),
@@ -386,16 +386,18 @@ class RequireLocalTests(SynchronousTestCase):
             "haproxy:tcp:7512",
         ):
             with self.assertRaises(ConfigurationError) as caught:
-                requireLocal([listen("unix:/x"), listen(description)], "anyone can burn it")
+                requireAuthentication(
+                    [listen("unix:/x"), listen(description)], "anyone burns it"
+                )
             sentence = caught.exception.sentence
             self.assertIn(f"{description!r} can be reached from other machines", sentence)
-            self.assertIn("anyone can burn it", sentence)
+            self.assertIn("anyone burns it", sentence)
             self.assertIn("adding :interface=127.0.0.1", sentence)
 
     def test_unknown(self) -> None:
         """An address that does not say where it is counts as open."""
         address = inherited(self)
-        self.assertRaises(ConfigurationError, requireLocal, [address], "x")
+        self.assertRaises(ConfigurationError, requireAuthentication, [address], "x")
 
 
 class PrivatelyTests(SynchronousTestCase):

@@ -11,13 +11,14 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.chunks import (
     CHUNKS_A_TURN,
     MAX_HELD,
     MAX_HELD_CHUNKS,
     ChunkProtocol,
 )
-from twisted_netsuite.net.serving import CLOSE_TIMEOUT, ConnectionLimits, ServedFactory
+from twisted_netsuite.net.serving import CLOSE_TIMEOUT, ServedFactory
 from twisted_netsuite.testing import BUFFER_SIZE, connectPair
 
 

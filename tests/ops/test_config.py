@@ -15,9 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ops.sample import SAMPLE, SampleConfig
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.ops.config import (
     ServiceConfig,
+    StreamConfig,
     didYouMean,
     fieldsOf,
     kebab,
@@ -51,8 +52,8 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual(
             sorted(fields),
             sorted(
-                ["listen", "max-connections", "idle-timeout", "root", "colour", "loud", "log-data"]
-                + ["plain"]
+                ["listen", "root", "colour", "loud", "log-data", "plain"]
+                + [field.name for field in fieldsOf(StreamConfig) if field.name != "listen"]
             ),
         )
         self.assertTrue(fields["listen"].repeated)
@@ -116,8 +117,8 @@ class ReadConfigTests(SynchronousTestCase):
         """One that is near to none is answered with all there are."""
         self.assertEqual(
             self.refusal(xyzzy=5),
-            "f.toml: sample.main.xyzzy is not known; there are listen, max-connections, "
-            "idle-timeout, root, colour, loud, log-data, plain.",
+            "f.toml: sample.main.xyzzy is not known; there are "
+            f"{', '.join(field.name for field in fieldsOf(SampleConfig))}.",
         )
 
     def test_ownName(self) -> None:

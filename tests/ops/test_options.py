@@ -9,7 +9,7 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ops.sample import SAMPLE, SampleConfig
-from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.ops.options import PluginOptions, ServiceOptions, absolute, optionsFor
 from twisted_netsuite.wire.text import cleanText
 

@@ -22,7 +22,8 @@ from zope.interface import alsoProvides
 
 from tests.echo.farend import FarEnd, sayGoodbyeOverTLS
 from tests.proxy.wires import Wires
-from twisted_netsuite.net.serving import CLOSE_TIMEOUT, ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
+from twisted_netsuite.net.serving import CLOSE_TIMEOUT
 from twisted_netsuite.proxy.protocol import HALF_CLOSED_IDLE, MAX_EARLY, MAX_LOGGED
 from twisted_netsuite.testing import BUFFER_SIZE, MemoryTransport
 
@@ -577,7 +578,7 @@ class IdleTests(ProxyTestCase):
 
     def test_tlsClientSilent(self) -> None:
         """A TLS client that could not be told of the target's end is given up early, too."""
-        wires = Wires(limits=ConnectionLimits(idleTimeout=0))
+        wires = Wires(limits=ConnectionLimits(idleTimeout=0, firstMessageTimeout=0))
         alsoProvides(wires.toClient, ISSLTransport)
         wires.target.transport.write(b"all")
         wires.target.transport.loseWriteConnection()

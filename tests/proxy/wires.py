@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from tests.echo.farend import FarEnd, lookLikeTLS
-from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.proxy.protocol import ProxyFactory
 from twisted_netsuite.testing import (
     BUFFER_SIZE,

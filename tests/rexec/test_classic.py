@@ -18,7 +18,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.rexec.blocking import BlockingSocket, WouldBlock
-from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.rexec.classic import (
     MAX_PROGRAM,
     ClassicExecFactory,
@@ -350,7 +350,7 @@ class LimitTests(ServedCase):
         self.serve("raw", limits=ConnectionLimits(maxConnections=2))
         second = BlockingSocket(self.factory)
         self.assertIsNotNone(BlockingSocket(self.factory).lost)
-        self.assertEqual(self.factory.refused, 1)
+        self.assertEqual(self.factory.admission.refusals.total(), 1)
         second.reset()
         self.assertIsNone(BlockingSocket(self.factory).lost)
 

@@ -19,7 +19,7 @@ from twisted_netsuite.errors import (
     ProtocolError,
     TimedOut,
 )
-from twisted_netsuite.net.serving import ConnectionLimits
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.rexec import client
 from twisted_netsuite.rexec.classic import ClassicExecFactory
 from twisted_netsuite.rexec.client import Answer, ClassicSession, Dialect, connectClassic

@@ -29,10 +29,11 @@ from twisted_netsuite.chat.messages import (
 )
 from twisted_netsuite.errors import ConnectionFailed, InvalidName, NetsuiteError
 from twisted_netsuite.net.addresses import splitHostPort
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.datagrams import GuardedDatagrams
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.limits import TokenBuckets
-from twisted_netsuite.net.serving import ConnectionLimits, ServedFactory, ServedProtocol
+from twisted_netsuite.net.serving import ServedFactory, ServedProtocol
 from twisted_netsuite.wire.text import decodeText
 
 #: Messages kept for the next operator, and their characters in all: a night's worth of people, and
@@ -58,7 +59,7 @@ AUTOMATIC = frozenset({KEPT.casefold(), NOT_KEPT.casefold()})
 
 
 #: A few people share the work at the most; a console may be silent for ever.
-OPERATOR_LIMITS = ConnectionLimits(maxConnections=8, idleTimeout=0)
+OPERATOR_LIMITS = ConnectionLimits(maxConnections=8, idleTimeout=0, firstMessageTimeout=0)
 
 
 class Switchboard:

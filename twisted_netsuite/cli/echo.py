@@ -13,9 +13,16 @@ from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.addresses import parseConnect, splitHostPort
 from twisted_netsuite.net.conversation import DatagramConversation, resolve
 from twisted_netsuite.net.datagrams import bindDatagrams
+from twisted_netsuite.net.tlscontext import TrustFiles
 
 
-async def echoTexts(reactor: Any, address: str, texts: Sequence[str], timeout: float) -> int:
+async def echoTexts(
+    reactor: Any,
+    address: str,
+    texts: Sequence[str],
+    timeout: float,
+    files: TrustFiles | None = None,
+) -> int:
     """
     Send texts and print their answers.
 
@@ -23,13 +30,18 @@ async def echoTexts(reactor: Any, address: str, texts: Sequence[str], timeout: f
     @param address: an ADDRESS, or C{udp:HOST:PORT}.
     @param texts: what to send.
     @param timeout: seconds to wait for each answer.
+    @param files: to connect by TLS with; C{None} for plain text.
     @return: the exit status.
     """
     messages = [text.encode("utf-8", "surrogateescape") for text in texts]
     if address.startswith("udp:"):
+        if files is not None:
+            raise ConfigurationError(
+                f"{address!r} is UDP, which has no TLS; leave --cert and --ca out."
+            )
         await _datagrams(reactor, address, messages, timeout)
         return 0
-    endpoint = parseConnect(reactor, address)
+    endpoint = parseConnect(reactor, address, files)
     session = await connectEcho(endpoint, reactor, name=address, timeout=timeout)
     for message in messages:
         if message:

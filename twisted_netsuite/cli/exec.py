@@ -8,10 +8,18 @@ from typing import Any, cast
 
 from twisted_netsuite.cli.run import writeOut
 from twisted_netsuite.net.addresses import parseConnect
+from twisted_netsuite.net.tlscontext import TrustFiles
 from twisted_netsuite.rexec.client import Dialect, connectClassic
 
 
-async def runCommand(reactor: Any, address: str, command: str, dialect: str, timeout: float) -> int:
+async def runCommand(
+    reactor: Any,
+    address: str,
+    command: str,
+    dialect: str,
+    timeout: float,
+    files: TrustFiles | None = None,
+) -> int:
     """
     Run a command and print its output.
 
@@ -20,9 +28,10 @@ async def runCommand(reactor: Any, address: str, command: str, dialect: str, tim
     @param command: a command line for the server's shell.
     @param dialect: what the server speaks.
     @param timeout: seconds that may pass without a byte.
+    @param files: to connect by TLS with; C{None} for plain text.
     @return: the exit status: the command's own where the dialect tells it.
     """
-    endpoint = parseConnect(reactor, address)
+    endpoint = parseConnect(reactor, address, files)
     session = await connectClassic(
         endpoint, reactor, dialect=cast(Dialect, dialect), name=address, timeout=timeout
     )

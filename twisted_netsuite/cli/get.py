@@ -15,6 +15,7 @@ from twisted_netsuite.cli.run import writeOut
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.files.client import connectClassic
 from twisted_netsuite.net.addresses import parseConnect
+from twisted_netsuite.net.tlscontext import TrustFiles
 
 #: The address ends at the first C{:/} that can end it: a name may hold further ones, and a Unix
 #: socket's path follows such a one itself.
@@ -32,7 +33,13 @@ _SOURCE = re.compile(
 _SHOWN = 50
 
 
-async def getFile(reactor: Any, source: str, local: str, timeout: float) -> int:
+async def getFile(
+    reactor: Any,
+    source: str,
+    local: str,
+    timeout: float,
+    files: TrustFiles | None = None,
+) -> int:
     """
     Get a file.
 
@@ -40,10 +47,11 @@ async def getFile(reactor: Any, source: str, local: str, timeout: float) -> int:
     @param source: C{ADDRESS:/NAME}.
     @param local: a file or a directory; a dash is standard output; empty is this directory.
     @param timeout: seconds that may pass without a byte.
+    @param files: to connect by TLS with; C{None} for plain text.
     @return: the exit status.
     """
     address, name = splitSource(source)
-    endpoint = parseConnect(reactor, address)
+    endpoint = parseConnect(reactor, address, files)
     session = await connectClassic(endpoint, reactor, name=address, timeout=timeout)
     if local == "-":
         await session.get(name, writeOut)

@@ -6,15 +6,22 @@ Twisted is imported by the command that runs, not by the one that only prints it
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from twisted_netsuite import __version__
+from twisted_netsuite.cli.audit import audit
+from twisted_netsuite.cli.ca import ca
+from twisted_netsuite.cli.policy import policy
 from twisted_netsuite.errors import NetsuiteError
 from twisted_netsuite.wire.text import cleanText
+
+if TYPE_CHECKING:
+    from twisted_netsuite.net.tlscontext import TrustFiles
 
 
 class _Seconds(click.FloatRange):
@@ -37,6 +44,29 @@ _TIMEOUT = click.option(
     show_default=True,
     help="Seconds to wait for an answer.",
 )
+
+
+def _tls(command: Any) -> Any:
+    """Add the options of TLS to a command, which gets C{files} in their place."""
+
+    @functools.wraps(command)
+    def withFiles(*args: Any, cert: str, ca: str, **kwargs: Any) -> Any:
+        if cert and not ca:
+            raise click.UsageError("--cert needs --ca, to know the server by.")
+        files = None
+        if ca:
+            from twisted_netsuite.net.tlscontext import TrustFiles
+
+            files = TrustFiles(cert, ca)
+        return command(*args, files=files, **kwargs)
+
+    certificate = click.option(
+        "--cert", metavar="FILE", default="", help="Your certificate and key, one PEM file."
+    )
+    authority = click.option(
+        "--ca", metavar="FILE", default="", help="Connect by TLS to a server of this authority."
+    )
+    return certificate(authority(withFiles))
 
 
 class Program(click.Group):
@@ -76,8 +106,11 @@ def main() -> None:
 @main.command()
 @click.argument("address")
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
+@_tls
 @_TIMEOUT
-def echo(address: str, texts: tuple[str, ...], timeout: float) -> NoReturn:
+def echo(
+    address: str, texts: tuple[str, ...], timeout: float, files: TrustFiles | None
+) -> NoReturn:
     """Send each TEXT and print its answer on a line of its own.
 
     ADDRESS may also be udp:HOST:PORT.
@@ -85,7 +118,7 @@ def echo(address: str, texts: tuple[str, ...], timeout: float) -> NoReturn:
     from twisted_netsuite.cli.echo import echoTexts
     from twisted_netsuite.cli.run import run
 
-    run(lambda reactor: echoTexts(reactor, address, texts, timeout))
+    run(lambda reactor: echoTexts(reactor, address, texts, timeout, files))
 
 
 @main.command("exec")
@@ -97,8 +130,15 @@ def echo(address: str, texts: tuple[str, ...], timeout: float) -> NoReturn:
     required=True,
     help="What the server speaks.",
 )
+@_tls
 @_TIMEOUT
-def exec_(address: str, command: tuple[str, ...], dialect: str, timeout: float) -> NoReturn:
+def exec_(
+    address: str,
+    command: tuple[str, ...],
+    dialect: str,
+    timeout: float,
+    files: TrustFiles | None,
+) -> NoReturn:
     """Run COMMAND in the server's shell and print its output.
 
     The exit status is the command's own in the header dialect. The dialects raw and length carry
@@ -107,7 +147,8 @@ def exec_(address: str, command: tuple[str, ...], dialect: str, timeout: float) 
     from twisted_netsuite.cli.exec import runCommand
     from twisted_netsuite.cli.run import run
 
-    run(lambda reactor: runCommand(reactor, address, " ".join(command), dialect, timeout))
+    line = " ".join(command)
+    run(lambda reactor: runCommand(reactor, address, line, dialect, timeout, files))
 
 
 @main.command()
@@ -116,8 +157,11 @@ def exec_(address: str, command: tuple[str, ...], dialect: str, timeout: float) 
 @click.option(
     "--dialect", type=click.Choice(["get"]), required=True, help="What the server speaks."
 )
+@_tls
 @_TIMEOUT
-def get(source: str, local: str, dialect: str, timeout: float) -> NoReturn:
+def get(
+    source: str, local: str, dialect: str, timeout: float, files: TrustFiles | None
+) -> NoReturn:
     """Get one file.
 
     LOCAL is a file or a directory, by default this one; a dash is standard output. A file appears
@@ -126,7 +170,7 @@ def get(source: str, local: str, dialect: str, timeout: float) -> NoReturn:
     from twisted_netsuite.cli.get import getFile
     from twisted_netsuite.cli.run import run
 
-    run(lambda reactor: getFile(reactor, source, local, timeout))
+    run(lambda reactor: getFile(reactor, source, local, timeout, files))
 
 
 @main.command()
@@ -159,3 +203,8 @@ def chat(
     if operate is not None:
         run(lambda reactor: command.operate(reactor, operate))
     run(lambda reactor: command.talk(reactor, address, contacts, timeout))
+
+
+main.add_command(audit)
+main.add_command(ca)
+main.add_command(policy)

@@ -8,15 +8,11 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.datagrams import GuardedDatagrams
 from twisted_netsuite.net.eager import eagerWrite
 from twisted_netsuite.net.limits import Clock
-from twisted_netsuite.net.serving import (
-    DEFAULT_LIMITS,
-    ConnectionLimits,
-    ServedFactory,
-    ServedProtocol,
-)
+from twisted_netsuite.net.serving import ServedFactory, ServedProtocol
 
 Answer = Callable[[bytes], bytes]
 

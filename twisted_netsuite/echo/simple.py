@@ -13,14 +13,10 @@ from random import Random
 from twisted.internet.interfaces import IPullProducer, IReactorTime
 from zope.interface import implementer
 
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.datagrams import GuardedDatagrams, largestAnswer
 from twisted_netsuite.net.limits import Clock
-from twisted_netsuite.net.serving import (
-    DEFAULT_LIMITS,
-    ConnectionLimits,
-    ServedFactory,
-    ServedProtocol,
-)
+from twisted_netsuite.net.serving import ServedFactory, ServedProtocol
 from twisted_netsuite.net.tls import peerHasClosed
 
 #: Tells the time of day in seconds since 1970, UTC.

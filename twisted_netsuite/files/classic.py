@@ -12,8 +12,9 @@ from zope.interface import implementer
 from twisted_netsuite.errors import NetsuiteError
 from twisted_netsuite.files.machine import TABLE, Act, Event, Turn
 from twisted_netsuite.files.root import OpenFile, Root
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.chunks import ChunkProtocol
-from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits, ServedFactory
+from twisted_netsuite.net.serving import ServedFactory
 from twisted_netsuite.net.tls import peerHasClosed
 from twisted_netsuite.wire.machine import Machine
 from twisted_netsuite.wire.text import shownBytes

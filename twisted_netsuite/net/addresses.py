@@ -17,8 +17,8 @@ from typing import Any, Literal, cast
 
 from OpenSSL.crypto import Error as PEMError
 from OpenSSL.SSL import Error as SSLError
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     StandardIOEndpoint,
@@ -28,23 +28,29 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.interfaces import (
+    IAddress,
     IListeningPort,
     IProtocolFactory,
     IReactorFDSet,
     IReactorSocket,
     IReactorSSL,
     IReactorTCP,
+    IReactorTime,
     IReactorUDP,
     IReactorUNIX,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.datagrams import bindDatagrams
-from twisted_netsuite.wire.text import cleanText
+from twisted_netsuite.net.handshake import HandshakeGateFactory
+from twisted_netsuite.net.mtls import MutualTLSClientEndpoint, MutualTLSServerEndpoint
+from twisted_netsuite.net.tlscontext import TrustFiles
 
 _UDP_FORM = "udp:PORT[:interface=ADDR]"
 
@@ -53,29 +59,6 @@ _ANY_IPV4 = frozenset({"", "0.0.0.0"})
 
 #: What a parser of endpoint strings raises for one that it cannot use.
 _UNUSABLE = (ValueError, TypeError, LookupError, OSError, SSLError, PEMError)
-
-_MAPPED = re.compile(r"::ffff:(\d+\.\d+\.\d+\.\d+)", re.IGNORECASE)
-
-
-def peerName(address: object) -> str:
-    """
-    Name an address for a log line.
-
-    @param address: what C{getPeer} or C{getHost} gave.
-    @return: C{HOST:PORT} with brackets around IPv6, C{unix:PATH} or C{unix}.
-    """
-    match address:
-        case IPv4Address():
-            return f"{address.host}:{address.port}"
-        case IPv6Address():
-            # A socket for both versions names an IPv4 peer this way; one peer has one name.
-            mapped = _MAPPED.fullmatch(address.host)
-            return f"{mapped[1] if mapped else f'[{address.host}]'}:{address.port}"
-        case UNIXAddress():
-            # A client may bind its socket to any name before it connects.
-            return f"unix:{cleanText(os.fsdecode(address.name))}" if address.name else "unix"
-        case _:
-            return str(address)
 
 
 @dataclass(frozen=True)
@@ -138,6 +121,11 @@ class StreamAddress:
     description: str
     endpoint: IStreamServerEndpoint
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether a client is let in only once it has proven who it is."""
+        return isinstance(self.endpoint, MutualTLSServerEndpoint) and self.endpoint.requires
+
     def binds(self) -> list[Bind]:
         """
         Tell what this address would bind.
@@ -145,12 +133,30 @@ class StreamAddress:
         @return: one for each socket; empty when the endpoint does not say, as with sockets that are
             inherited.
         """
+        return self._notes().binds
+
+    def _notes(self) -> _BindNotes:
         notes = _BindNotes()
-        with contextlib.suppress(TypeError, AttributeError, NotImplementedError):
+        with contextlib.suppress(ValueError, TypeError, AttributeError, NotImplementedError):
             absolute = _withAbsolutePath(self.description)
             heard = serverFromString(notes, absolute).listen(Factory())
             heard.addErrback(lambda _: None)
-        return notes.binds
+        return notes
+
+    def listen(self, factory: IProtocolFactory, clock: IReactorTime) -> Deferred[IListeningPort]:
+        """
+        Listen.
+
+        @param factory: its protocols are connected once a TLS handshake, if there is one, is
+            complete.
+        @param clock: tells and waits for time.
+        @return: fires with the port.
+        """
+        if self.description.startswith("haproxy:"):
+            factory = BalancedFactory(factory)
+        elif self._notes().overTLS:
+            factory = HandshakeGateFactory(factory, clock)
+        return cast(Deferred[IListeningPort], maybeDeferred(self.endpoint.listen, factory))
 
 
 @dataclass(frozen=True)
@@ -302,6 +308,20 @@ def _reason(error: Exception) -> str:
     return str(error).replace("\n", " ").rstrip(".") or type(error).__name__
 
 
+class BalancedFactory(WrappingFactory[Any]):
+    """Makes protocols behind a balancer, which is not whom their connections come from."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """
+        Make a protocol whose peer is not known yet.
+
+        @param addr: the balancer.
+        """
+        return self.wrappedFactory.buildProtocol(None)
+
+
 @implementer(IListeningPort)
 class _NoPort:
     """What the note-taking reactor gives in place of a port."""
@@ -323,12 +343,16 @@ class _BindNotes:
 
     def __init__(self) -> None:
         self.binds: list[Bind] = []
+        self.overTLS = False
 
     def listenTCP(
         self, port: int, factory: object, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
         """Note an interface and a port."""
         self.binds.append(Bind("tcp", interface or "", port))
+        if isinstance(factory, TLSMemoryBIOFactory):
+            # Ours have their gate already.
+            self.overTLS = not isinstance(factory.wrappedFactory, HandshakeGateFactory)
         return _NoPort()
 
     def listenSSL(
@@ -340,7 +364,9 @@ class _BindNotes:
         interface: str = "",
     ) -> IListeningPort:
         """Note an interface and a port."""
-        return self.listenTCP(port, factory, backlog, interface)
+        self.overTLS = True
+        self.binds.append(Bind("tcp", interface or "", port))
+        return _NoPort()
 
     def listenUNIX(
         self,
@@ -393,25 +419,29 @@ def privately(reactor: object, address: ListenAddress) -> ListenAddress:
     return StreamAddress(address.description, _PrivateEndpoint(private.endpoint))
 
 
-def requireLocal(addresses: Iterable[ListenAddress], danger: str) -> None:
+def requireAuthentication(addresses: Iterable[ListenAddress], danger: str) -> None:
     """
-    Refuse to offer something dangerous to other machines.
+    Refuse to offer something dangerous to strangers on other machines.
 
     @param addresses: where the service would listen.
-    @param danger: what a stranger could do there, and how to take that away, for the sentence.
-    @raise ConfigurationError: when one address is not on loopback or a Unix socket.
+    @param danger: what a stranger could do there, for the sentence.
+    @raise ConfigurationError: when an address is beyond loopback and Unix sockets, and lets clients
+        in who have not proven who they are.
     """
     for address in addresses:
+        if isinstance(address, StreamAddress) and address.authenticates:
+            continue
         binds = address.binds()
         if not binds or not all(bind.local for bind in binds):
             raise ConfigurationError(
                 f"{address.description!r} can be reached from other machines, where {danger}; "
-                "listen on a Unix socket, or on loopback by adding :interface=127.0.0.1."
+                "listen with client certificates by mtls:PORT:cert=FILE:clientCA=FILE, on a Unix "
+                "socket, or on loopback by adding :interface=127.0.0.1."
             )
 
 
 #: Words that begin an endpoint string: C{tcp:80} is no host that is named tcp.
-_ENDPOINT_WORDS = frozenset({"tcp", "tls", "ssl", "unix", "haproxy", "systemd", "fd"})
+_ENDPOINT_WORDS = frozenset({"tcp", "tls", "mtls", "ssl", "unix", "haproxy", "systemd", "fd"})
 
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]/\s]+)):(\d{1,5})")
 
@@ -432,15 +462,26 @@ def splitHostPort(address: str) -> tuple[str, int] | None:
     return found[1] or found[2], port
 
 
-def parseConnect(reactor: object, address: str) -> IStreamClientEndpoint:
+def parseConnect(
+    reactor: object, address: str, files: TrustFiles | None = None
+) -> IStreamClientEndpoint:
     """
     Parse an address to connect to.
 
     @param reactor: will connect.
     @param address: C{HOST:PORT}, C{unix:PATH} or any Twisted client endpoint string.
+    @param files: to connect by TLS with, which takes a C{HOST:PORT}.
     @return: the endpoint; a host with several addresses is tried by happy eyeballs.
-    @raise ConfigurationError: when it cannot be understood.
+    @raise ConfigurationError: when it cannot be understood, or a file cannot be used.
     """
+    if files is not None:
+        hostPort = splitHostPort(address)
+        if hostPort is None:
+            raise ConfigurationError(
+                f"A certificate is for an address HOST:PORT, which {address!r} is not; "
+                "give one, or leave --cert and --ca out."
+            )
+        return MutualTLSClientEndpoint(reactor, *hostPort, files)
     if address.startswith("unix:") and ":" not in address[5:] and len(address) > 5:
         return UNIXClientEndpoint(reactor, address[5:])
     hostPort = splitHostPort(address)

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConnectionFailed, LimitExceeded, TimedOut
+from twisted_netsuite.net.handshake import tlsReason
 from twisted_netsuite.net.interfaces import IStreamTransport
 
 T = TypeVar("T")
@@ -219,8 +220,8 @@ def connectReason(error: BaseException | None) -> str:
             return error.args[-1].lower().rstrip(".")
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    if isinstance(error, SSLError) and error.args and isinstance(error.args[0], list):
-        return "TLS: " + ", ".join(reason for *_, reason in error.args[0])
+    if isinstance(error, SSLError):
+        return f"TLS: {tlsReason(error)}"
     text = str(error).replace("\n", " ").rstrip(".")
     if text[1:2].isupper():
         # The first word is an abbreviation.

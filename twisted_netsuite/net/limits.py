@@ -32,24 +32,37 @@ class IdleTimer:
     """
 
     def __init__(
-        self, clock: IReactorTime | Clock, seconds: float, onIdle: Callable[[], object]
+        self,
+        clock: IReactorTime | Clock,
+        seconds: float,
+        onIdle: Callable[[], object],
+        first: float = 0.0,
     ) -> None:
         """
         @param clock: tells and waits for time.
         @param seconds: how long nothing may happen; 0 means for ever.
         @param onIdle: called once when that time is over; the timer has then stopped.
+        @param first: how long nothing may happen before the first touch; 0 means as long as later.
         """
         self._clock = clock
         self._seconds = seconds
         self._onIdle = onIdle
-        self._last = 0.0
+        self._first = min(filter(None, (first, seconds)), default=0.0)
+        self._begun = 0.0
+        self._last: float | None = None
         self._call: IDelayedCall | None = None
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything has ever happened."""
+        return self._last is not None
 
     def start(self) -> None:
         """Begin, or begin again, to wait."""
-        self.touch()
-        if self._seconds and self._call is None:
-            self._call = self._clock.callLater(self._seconds, self._check)
+        self._begun = self._clock.seconds()
+        if self._last is not None:
+            self.touch()
+        self._wait(self._first if self._last is None else self._seconds)
 
     def touch(self) -> None:
         """Something has happened."""
@@ -61,11 +74,21 @@ class IdleTimer:
             self._call.cancel()
             self._call = None
 
+    def _wait(self, seconds: float) -> None:
+        if seconds and self._call is None:
+            self._call = self._clock.callLater(seconds, self._check)
+
     def _check(self) -> None:
         self._call = None
-        left = self._last + self._seconds - self._clock.seconds()
+        if self._last is None:
+            end = self._begun + self._first
+        elif self._seconds:
+            end = self._last + self._seconds
+        else:
+            return
+        left = end - self._clock.seconds()
         if left > 0:
-            self._call = self._clock.callLater(left, self._check)
+            self._wait(left)
         else:
             self._onIdle()
 

@@ -16,8 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.addresses import DatagramAddress, ListenAddress, peerName
+from twisted_netsuite.net.addresses import DatagramAddress, ListenAddress
 from twisted_netsuite.net.binding import bindSentence
+from twisted_netsuite.net.names import peerName
 from twisted_netsuite.net.serving import ServedFactory
 
 DatagramProtocolMaker = Callable[[], DatagramProtocol]
@@ -125,7 +126,7 @@ class ListeningService(Service):
             protocol = self._datagrams()
             return maybeDeferred(address.listen, cast(IReactorFDSet, self._reactor), protocol)
         assert self.factory is not None
-        return cast(Deferred[IListeningPort], maybeDeferred(address.endpoint.listen, self.factory))
+        return address.listen(self.factory, self.factory.clock)
 
     def _failed(self, failure: Failure, address: ListenAddress, failures: list[Failure]) -> None:
         """Leave a failure to who is starting us, or tell of one that comes after that."""

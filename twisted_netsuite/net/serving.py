@@ -5,57 +5,110 @@ timeout, one line a fault in the log, and an orderly end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_netsuite.net.addresses import peerName
+from twisted_netsuite.net.admission import (
+    DEFAULT_LIMITS,
+    Admission,
+    ConnectionLimits,
+    IAdmitted,
+    Place,
+)
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.limits import IdleTimer
+from twisted_netsuite.net.names import peerName
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity, identityOf
 
 #: How long a connection that was asked to close may take to take its last bytes, in seconds: enough
 #: for a slow link to take the 64 KiB that are buffered, short enough to free what a dead one holds.
 CLOSE_TIMEOUT = 30.0
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IAdmitted)
 class ServedProtocol(Protocol):
     """
     One accepted connection of a L{ServedFactory}.
 
     A peer that closes its side gets what is still buffered for it, then the connection closes.
     Subclasses call C{self.idle.touch()} for each sign of life.
+
+    @cvar awaitsAuthentication: whether the peer proves who it is only after it is connected; such a
+        subclass calls L{authenticated} or L{authenticationFailed}.
+    @ivar identity: who the peer is, as far as that is known.
+    @ivar place: what the connection takes of the factory's limits.
     """
 
     factory: ServedFactory
     transport: IStreamTransport
     log: ClassVar[Logger] = Logger()
+    awaitsAuthentication: ClassVar[bool] = False
+    identity: Identity = ANONYMOUS
+    place: Place
     idle: IdleTimer
     _cutOff: IDelayedCall | None = None
 
     @property
     def peer(self) -> str:
-        """The peer's address, for the log: behind a balancer it is known only after a while."""
-        return peerName(self.transport.getPeer())
+        """
+        The peer's address, for the log: behind a balancer it is known only after a while.
+
+        Behind it stands who the peer is, unless it is anonymous.
+        """
+        address = peerName(self.transport.getPeer())
+        return address if self.identity is ANONYMOUS else f"{address} ({self.identity})"
+
+    @property
+    def secure(self) -> bool:
+        """Whether nobody else can read what passes: it is TLS, or a Unix socket."""
+        peer = self.transport.getPeer()
+        return ISSLTransport.providedBy(self.transport) or isinstance(peer, UNIXAddress)
 
     def connectionMade(self) -> None:
         """Take a place among the factory's connections."""
         sendAtOnce(self.transport)
+        self.identity = identityOf(self.transport)
         self.factory.connections.add(self)
-        self.idle = IdleTimer(self.factory.clock, self.factory.limits.idleTimeout, self.idled)
+        limits = self.factory.limits
+        self.idle = IdleTimer(
+            self.factory.clock, limits.idleTimeout, self.idled, limits.firstMessageTimeout
+        )
         self.idle.start()
+        if self.awaitsAuthentication:
+            self.place.onEvicted = self.evicted
+            self.place.await_()
+        else:
+            self.place.settle()
+
+    def authenticated(self) -> None:
+        """The peer may stay."""
+        self.place.settle()
+
+    def authenticationFailed(self) -> None:
+        """The peer has failed to prove who it is."""
+        self.place.fail()
+
+    def evicted(self) -> None:
+        """Too many wait to prove who they are, and this is the oldest: give it up."""
+        self.log.info(
+            "{peer}: closed, too many have not proven who they are, and this is the oldest "
+            "(max-pending)",
+            peer=self.peer,
+        )
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the factory's connections."""
@@ -73,10 +126,15 @@ class ServedProtocol(Protocol):
 
     def idled(self) -> None:
         """Nothing has happened for too long: give the connection up."""
+        limits = self.factory.limits
+        first, later = limits.firstMessageTimeout, limits.idleTimeout
+        silent = not self.idle.touched and bool(first) and (not later or first < later)
+        self.place.ended("first-message-timeout" if silent else "idle-timeout")
         self.log.info(
-            "{peer}: closed, idle for {seconds:g} s",
+            "{peer}: closed, {what} for {seconds:g} s",
             peer=self.peer,
-            seconds=self.factory.limits.idleTimeout,
+            what="no message" if silent else "idle",
+            seconds=first if silent else later,
         )
         self.transport.abortConnection()
 
@@ -101,22 +159,13 @@ def sendAtOnce(transport: IStreamTransport) -> None:
         transport.setTcpNoDelay(True)
 
 
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """
-    What bounds the connections of one factory.
-
-    @ivar maxConnections: connections at a time: 1000 are more than most services ever have, and
-        some tens of megabytes of Twisted's objects and buffers when all are idle.
-    @ivar idleTimeout: seconds without a byte from the peer before a connection is given up; 0 means
-        never. 600 s outlive a person's pause, and free what a vanished peer holds.
-    """
-
-    maxConnections: int = 1000
-    idleTimeout: float = 600.0
-
-
-DEFAULT_LIMITS = ConnectionLimits()
+#: Why each limit leaves no place, for the log.
+_REFUSALS = {
+    "max-connections": "{count} connections are open",
+    "max-per-source": "its source has {most} connections open",
+    "connection-rate": "its source connects too often",
+    "penalty": "its source has failed to prove who it is too often",
+}
 
 
 class RefusedProtocol(Protocol):
@@ -134,8 +183,9 @@ class ServedFactory(Factory):
     Makes the protocols of one service and knows which of them live.
 
     @ivar clock: tells and waits for time.
+    @ivar limits: what bounds its connections.
+    @ivar admission: gives out their places, and counts whom each limit has turned away.
     @ivar connections: the connections that are open now.
-    @ivar refused: how many were turned away because there were too many.
     """
 
     noisy = False
@@ -150,8 +200,8 @@ class ServedFactory(Factory):
         """
         self.clock = clock
         self.limits = limits
+        self.admission = Admission(clock, limits)
         self.connections: set[ServedProtocol] = set()
-        self.refused = 0
         self._allGone: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -162,21 +212,28 @@ class ServedFactory(Factory):
         @return: one that closes it at once when there are too many. Twisted's wrappers, TLS among
             them, do not know what to do with C{None}.
         """
-        if len(self.connections) >= self.limits.maxConnections:
-            self.refused += 1
-            # Each time their number has doubled: a flood must not flood the log as well.
-            if self.refused & (self.refused - 1) == 0:
-                self.log.warn(
-                    "{peer}: refused, {count} connections are open (max-connections); "
-                    "{refused} refused so far",
-                    peer=peerName(addr),
-                    count=len(self.connections),
-                    refused=self.refused,
-                )
+        place = self.admission.admit(addr)
+        if isinstance(place, str):
+            self._logRefusal(addr, place)
             return RefusedProtocol()
         protocol = self.protocol()
         protocol.factory = self
+        protocol.place = place
         return protocol
+
+    def _logRefusal(self, addr: IAddress | None, limit: str) -> None:
+        refused = self.admission.refusals[limit]
+        # Each time their number has doubled: a flood must not flood the log as well.
+        if refused & (refused - 1) == 0:
+            self.log.warn(
+                "{peer}: refused, {why} ({limit}); {refused} refused so far",
+                peer=peerName(addr),
+                why=_REFUSALS[limit].format(
+                    count=len(self.admission), most=self.limits.maxPerSource
+                ),
+                limit=limit,
+                refused=refused,
+            )
 
     def connectionGone(self, protocol: ServedProtocol) -> None:
         """
@@ -185,6 +242,7 @@ class ServedFactory(Factory):
         @param protocol: the protocol that served it.
         """
         self.connections.discard(protocol)
+        protocol.place.leave()
         if not self.connections and self._allGone is not None:
             done, self._allGone = self._allGone, None
             done.callback(None)

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_orig
 import msgspec
 
 from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.net.serving import ConnectionLimits
 
 
 def kebab(name: str) -> str:
@@ -63,13 +63,59 @@ class StreamConfig(ServiceConfig, frozen=True, kw_only=True):
         ),
     ] = 600.0
 
+    maxPerSource: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            description="Connections at a time from one source, which is an IPv4 address or an "
+            "IPv6 /64; 0: no bound.",
+        ),
+    ] = ConnectionLimits.maxPerSource
+    maxPending: Annotated[
+        Count,
+        msgspec.Meta(
+            description="Connections at a time that have not proven who they are; one more ends "
+            "the oldest."
+        ),
+    ] = ConnectionLimits.maxPending
+    connectionRate: Annotated[
+        Seconds,
+        msgspec.Meta(
+            description="New connections a second from one source, of which two seconds' worth may "
+            "come at once; 0: no bound."
+        ),
+    ] = ConnectionLimits.connectionRate
+    penalty: Annotated[
+        Seconds,
+        msgspec.Meta(
+            description="Seconds for which a source is turned away after its fourth failure to "
+            "prove who it is, twice as many after each further one up to 600; 0: never."
+        ),
+    ] = ConnectionLimits.penalty
+    handshakeTimeout: Annotated[
+        float, msgspec.Meta(gt=0, description="Seconds for a TLS handshake.")
+    ] = ConnectionLimits.handshakeTimeout
+    firstMessageTimeout: Annotated[
+        Seconds,
+        msgspec.Meta(description="Seconds until the first byte; 0: as for idle-timeout."),
+    ] = ConnectionLimits.firstMessageTimeout
+
     def limits(self) -> ConnectionLimits:
         """
         Gather what bounds the connections.
 
         @return: for the service's factory.
         """
-        return ConnectionLimits(self.maxConnections, self.idleTimeout)
+        return ConnectionLimits(
+            maxConnections=self.maxConnections,
+            idleTimeout=self.idleTimeout,
+            maxPerSource=self.maxPerSource,
+            maxPending=self.maxPending,
+            connectionRate=self.connectionRate,
+            penalty=self.penalty,
+            handshakeTimeout=self.handshakeTimeout,
+            firstMessageTimeout=self.firstMessageTimeout,
+        )
 
 
 C = TypeVar("C", bound=ServiceConfig)

@@ -15,9 +15,9 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort
 
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.addresses import peerName
 from twisted_netsuite.net.binding import checkBinds, requireApart
 from twisted_netsuite.net.listening import ListeningService, portName
+from twisted_netsuite.net.names import peerName
 from twisted_netsuite.ops.config import Kind, ServiceConfig
 from twisted_netsuite.ops.options import PluginOptions, ServiceOptions
 from twisted_netsuite.wire.text import cleanText

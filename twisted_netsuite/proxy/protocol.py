@@ -28,15 +28,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_netsuite.net.addresses import peerName
+from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.conversation import connectReason
 from twisted_netsuite.net.eager import eagerWrite
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.limits import IdleTimer
+from twisted_netsuite.net.names import peerName
 from twisted_netsuite.net.serving import (
     CLOSE_TIMEOUT,
-    DEFAULT_LIMITS,
-    ConnectionLimits,
     ServedFactory,
     ServedProtocol,
     sendAtOnce,
@@ -53,6 +52,9 @@ MAX_EARLY = 64 * 1024
 #: Seconds without a byte after which a flow is given up whose client has ended, where a TLS leg
 #: could not be told so: time for an answer that is on its way, not for one that waits for the end.
 HALF_CLOSED_IDLE = 60.0
+
+#: Who speaks first, and when, is a matter of what is forwarded: a pool of connections may wait.
+PROXY_LIMITS = ConnectionLimits(firstMessageTimeout=0.0)
 
 #: A TCP connection as the system tells it from all others: both its ends, the caller's first. One
 #: is not enough, as a port may be used for several connections to different places.
@@ -360,7 +362,7 @@ class ProxyFactory(ServedFactory):
         *,
         targetName: str = "the target",
         logData: bool = False,
-        limits: ConnectionLimits = DEFAULT_LIMITS,
+        limits: ConnectionLimits = PROXY_LIMITS,
     ) -> None:
         """
         @param clock: the reactor, or a fake clock in tests.

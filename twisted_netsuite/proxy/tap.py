@@ -19,10 +19,10 @@ from twisted_netsuite.net.addresses import (
     splitHostPort,
 )
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.config import Kind, Listen, StreamConfig
+from twisted_netsuite.ops.config import Kind, Listen, Seconds, StreamConfig
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import optionsFor
-from twisted_netsuite.proxy.protocol import ProxyFactory
+from twisted_netsuite.proxy.protocol import PROXY_LIMITS, ProxyFactory
 
 
 class ProxyConfig(StreamConfig, frozen=True, kw_only=True):
@@ -39,6 +39,12 @@ class ProxyConfig(StreamConfig, frozen=True, kw_only=True):
     dialect: Annotated[
         Literal["classic"], msgspec.Meta(description="What is spoken on the wire.")
     ] = "classic"
+    firstMessageTimeout: Annotated[
+        Seconds,
+        msgspec.Meta(
+            description="Seconds until the first byte of either side; 0: as for idle-timeout."
+        ),
+    ] = PROXY_LIMITS.firstMessageTimeout
     logData: Annotated[bool, msgspec.Meta(description="Log every chunk: time, peer and data.")] = (
         False
     )

@@ -22,8 +22,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import Denied, LimitExceeded, NetsuiteError
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.chunks import ChunkProtocol
-from twisted_netsuite.net.serving import DEFAULT_LIMITS, ConnectionLimits, ServedFactory
+from twisted_netsuite.net.serving import ServedFactory
 from twisted_netsuite.rexec.collect import (
     DEFAULT_COMMAND_LIMITS,
     CollectedCommand,

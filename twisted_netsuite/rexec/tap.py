@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.net.addresses import parseListen, privately, requireLocal
+from twisted_netsuite.net.addresses import parseListen, privately, requireAuthentication
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.ops.config import Count, Kind, Listen, StreamConfig
 from twisted_netsuite.ops.launch import makerFor
@@ -61,7 +61,7 @@ def build(config: ExecConfig, reactor: Any) -> list[ListeningService]:
     """
     addresses = [parseListen(reactor, text, ("stream",)) for text in config.listen]
     if config.allowShell:
-        requireLocal(addresses, "anyone could run commands, as allow-shell asks no one's name")
+        requireAuthentication(addresses, "anyone could run commands with allow-shell")
         addresses = [privately(reactor, address) for address in addresses]
     try:
         factory = ClassicExecFactory(

@@ -1,0 +1,287 @@
+"""
+Who gets a place among a service's connections: bounds in all, for each source, and on the way in.
+
+Twisted's C{policies} have two of these, as wrappers around every byte of a connection; these here
+decide when a connection comes, and cost nothing after it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import Attribute, Interface
+
+from twisted_netsuite.net.limits import Clock, TokenBuckets
+
+#: Failures of one source that cost it nothing: a person tries the wrong file, and then another.
+FREE_FAILURES = 3
+
+#: The longest penalty, in seconds: a guesser has six tries an hour, and a program that was set
+#: right waits no longer than somebody needs to wonder.
+MAX_PENALTY = 600.0
+
+#: Seconds without a failure after which the earlier ones of a source are forgotten.
+FAILURE_MEMORY = 3600.0
+
+#: Sources whose failures are remembered, some 200 bytes each. When they are more, the one that
+#: failed longest ago is forgotten, so that inventing sources wins no more than that.
+MAX_SOURCES = 16_384
+
+#: Seconds of its rate that a source may use at once.
+RATE_BURST = 2
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """
+    What bounds the connections of one factory.
+
+    @ivar maxConnections: connections at a time: 1000 are more than most services ever have, and
+        some tens of megabytes of Twisted's objects and buffers when all are idle.
+    @ivar idleTimeout: seconds without a byte from the peer before a connection is given up; 0 means
+        never. 600 s outlive a person's pause, and free what a vanished peer holds.
+    @ivar maxPerSource: connections at a time from one source, an IPv4 address or an IPv6 network of
+        64 bits; 0 means no bound. 500 are half of all, so that one source leaves room for others.
+    @ivar maxPending: connections at a time that have not proven who they are; one more ends the
+        oldest of them. 100 are some seconds' worth of handshakes for one process, and a peer that
+        means to finish its own is done long before it is the oldest.
+    @ivar connectionRate: new connections a second from one source; 0 means no bound. 1000 are a
+        fifth of what one process can accept.
+    @ivar penalty: seconds for which a source is turned away after its fourth failure to prove who
+        it is, twice as many after each further one; 0 means never.
+    @ivar handshakeTimeout: seconds for a TLS handshake: three round trips of the slowest link, and
+        a key that a person must touch.
+    @ivar firstMessageTimeout: seconds until the first byte of a message; 0 means no bound but that
+        of idling. 60 s are enough for a person who connects and then begins to type.
+    """
+
+    maxConnections: int = 1000
+    idleTimeout: float = 600.0
+    maxPerSource: int = 500
+    maxPending: int = 100
+    connectionRate: float = 1000.0
+    penalty: float = 1.0
+    handshakeTimeout: float = 10.0
+    firstMessageTimeout: float = 60.0
+
+
+DEFAULT_LIMITS = ConnectionLimits()
+
+
+def sourceOf(address: object) -> str | None:
+    """
+    Tell what a peer counts as.
+
+    @param address: the peer's.
+    @return: its IPv4 address; for IPv6 the network of 64 bits, which one household or machine has
+        whole (RFC 6177); C{None} for what has no address, as on a Unix socket.
+    """
+    match address:
+        case IPv4Address():
+            return address.host
+        case IPv6Address():
+            host = ipaddress.IPv6Address(address.host.partition("%")[0])
+            if host.ipv4_mapped is not None:
+                return str(host.ipv4_mapped)
+            return str(ipaddress.IPv6Network((int(host) >> 64 << 64, 64)))
+        case _:
+            return None
+
+
+class Penalties:
+    """Turns sources away that keep failing to prove who they are, for longer each time."""
+
+    def __init__(self, clock: IReactorTime | Clock, seconds: float) -> None:
+        """
+        @param clock: tells time.
+        @param seconds: the first penalty; 0 means none.
+        """
+        self._clock = clock
+        self._seconds = seconds
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def failed(self, source: str) -> None:
+        """
+        Note a failure.
+
+        @param source: whose.
+        """
+        count, then = self._failures.pop(source, (0, 0.0))
+        now = self._clock.seconds()
+        if now - then > FAILURE_MEMORY:
+            count = 0
+        self._failures[source] = (count + 1, now)
+        if len(self._failures) > MAX_SOURCES:
+            self._failures.popitem(last=False)
+
+    def until(self, source: str) -> float:
+        """
+        Tell when a source may come again.
+
+        @param source: which.
+        @return: seconds of the clock; 0 when it may come now.
+        """
+        count, then = self._failures.get(source, (0, 0.0))
+        if count <= FREE_FAILURES or not self._seconds:
+            return 0.0
+        # Doubled at most as often as it takes to pass the longest.
+        doublings = min(count - FREE_FAILURES - 1, 64)
+        end = then + min(self._seconds * 2.0**doublings, MAX_PENALTY)
+        return end if end > self._clock.seconds() else 0.0
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+
+class Place:
+    """
+    What one connection takes of the limits, from when it comes until it has gone.
+
+    @ivar limits: those of its service.
+    @ivar onEvicted: called when the connection has to end because others wait; it is set by whoever
+        can end it.
+    """
+
+    def __init__(self, admission: Admission, source: str | None) -> None:
+        """
+        @param admission: gave this place.
+        @param source: what the peer counts as.
+        """
+        self._admission = admission
+        self.source = source
+        self.limits = admission.limits
+        self.onEvicted: Callable[[], object] = lambda: None
+
+    def settle(self) -> None:
+        """The peer has proven who it is, or need not."""
+        self._admission.pending.pop(self, None)
+
+    def await_(self) -> None:
+        """The peer has yet to prove who it is."""
+        self._admission.wait(self)
+
+    def fail(self) -> None:
+        """The peer has failed to prove who it is."""
+        self._admission.failed(self.source)
+
+    def ended(self, limit: str) -> None:
+        """
+        Count that a limit has ended the connection.
+
+        @param limit: its name, as people write it.
+        """
+        self._admission.refusals[limit] += 1
+
+    def leave(self) -> None:
+        """The connection has gone."""
+        self._admission.leave(self)
+
+
+class Admission:
+    """
+    Gives out the places of one service.
+
+    @ivar limits: what bounds them.
+    @ivar refusals: how many connections each limit has turned away or ended, by the limit's name as
+        people write it.
+    @ivar failures: how often a peer has failed to prove who it is.
+    @ivar pending: the places of peers that have yet to, the oldest first.
+    """
+
+    def __init__(self, clock: IReactorTime | Clock, limits: ConnectionLimits) -> None:
+        """
+        @param clock: tells time.
+        @param limits: what bounds the places.
+        """
+        self.limits = limits
+        self.refusals: Counter[str] = Counter()
+        self.failures = 0
+        self.pending: OrderedDict[Place, None] = OrderedDict()
+        self._places: set[Place] = set()
+        self._sources: Counter[str] = Counter()
+        rate = limits.connectionRate
+        self._rates = TokenBuckets(clock, rate, max(1, int(rate * RATE_BURST)), MAX_SOURCES)
+        self._penalties = Penalties(clock, limits.penalty)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def admit(self, address: object) -> Place | str:
+        """
+        Give a new connection a place.
+
+        @param address: the peer's; C{None} when it is not known yet.
+        @return: the place, or the name of the limit that leaves none.
+        """
+        source = sourceOf(address)
+        refusal = self._refusal(source)
+        if refusal:
+            self.refusals[refusal] += 1
+            return refusal
+        place = Place(self, source)
+        self._places.add(place)
+        if source is not None:
+            self._sources[source] += 1
+        return place
+
+    def _refusal(self, source: str | None) -> str:
+        limits = self.limits
+        if source is not None:
+            if self._penalties.until(source):
+                return "penalty"
+            if limits.connectionRate and not self._rates.take(source):
+                return "connection-rate"
+            if limits.maxPerSource and self._sources[source] >= limits.maxPerSource:
+                return "max-per-source"
+        # One more that waits to prove itself takes the place of the oldest such.
+        return "max-connections" if len(self._places) >= limits.maxConnections else ""
+
+    def wait(self, place: Place) -> None:
+        """
+        Note that a peer has yet to prove who it is; when too many have, the oldest has to go.
+
+        @param place: the peer's.
+        """
+        if place not in self._places:
+            return
+        self.pending[place] = None
+        if len(self.pending) > self.limits.maxPending:
+            oldest, _ = self.pending.popitem(last=False)
+            self.refusals["max-pending"] += 1
+            oldest.onEvicted()
+
+    def failed(self, source: str | None) -> None:
+        """
+        Note that a peer has failed to prove who it is.
+
+        @param source: what it counts as.
+        """
+        self.failures += 1
+        if source is not None:
+            self._penalties.failed(source)
+
+    def leave(self, place: Place) -> None:
+        """
+        Take a place back; once is enough, and twice is no harm.
+
+        @param place: what was given.
+        """
+        if place not in self._places:
+            return
+        self._places.discard(place)
+        self.pending.pop(place, None)
+        if place.source is not None:
+            self._sources[place.source] -= 1
+            if not self._sources[place.source]:
+                del self._sources[place.source]
+
+
+class IAdmitted(Interface):
+    """A protocol that holds a place of its service from before it is connected."""
+
+    place = Attribute("The L{Place}.")

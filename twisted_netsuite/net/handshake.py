@@ -1,0 +1,307 @@
+"""
+The wait for a TLS handshake: nothing above it hears of a connection before its peer is proven.
+
+Twisted tells a protocol of its connection before the handshake, so that a proxy, say, would connect
+to its target for a peer that has no certificate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+from OpenSSL.SSL import Connection
+from OpenSSL.SSL import Error as SSLError
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.tls import BufferingTLSTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_netsuite.errors import Unauthenticated
+from twisted_netsuite.net.admission import IAdmitted, Place
+from twisted_netsuite.net.interfaces import IStreamTransport
+from twisted_netsuite.net.names import peerName
+from twisted_netsuite.net.serving import RefusedProtocol
+from twisted_netsuite.net.tlscontext import HandshakeNotes
+from twisted_netsuite.trust.identity import identityOf
+
+#: Seconds for a handshake: three round trips of the slowest satellite link, and a certificate from
+#: a card that a person must touch.
+HANDSHAKE_TIMEOUT = 10.0
+
+#: Bytes from a peer before its handshake is complete: a chain of certificates has at most 100 KiB
+#: by OpenSSL's own bound, and all else in a handshake is small.
+MAX_HANDSHAKE = 256 * 1024
+
+
+class HandshakeFailed(Exception):
+    """The handshake failed; the argument says why, in words without a full stop."""
+
+
+class BoundedTLSTransport(BufferingTLSTransport):
+    """TLS that takes no more bytes for a handshake than any handshake has."""
+
+    _early: int | None = 0
+
+    def handshakeEnded(self) -> None:
+        """Count no more."""
+        self._early = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes, unless they are too many."""
+        if self._early is not None:
+            self._early += len(data)
+            if self._early > MAX_HANDSHAKE:
+                self.failVerification(
+                    Failure(HandshakeFailed(f"it has more than {MAX_HANDSHAKE} bytes"))
+                )
+                return
+        super().dataReceived(data)
+
+
+#: What OpenSSL's reasons mean, for a person; the first that is part of a reason counts.
+_REASONS = {
+    "peer did not return a certificate": "no certificate was sent",
+    "certificate required": "the server wants a client certificate",
+    "http request": "plain HTTP was sent",
+    "https proxy request": "plain HTTP was sent",
+    "wrong version number": "what was sent is not TLS",
+    "packet length too long": "what was sent is not TLS",
+    "record layer failure": "what was sent is not TLS",
+    "unknown protocol": "what was sent is not TLS",
+    "bad record type": "what was sent is not TLS",
+    "unsupported protocol": "the versions of TLS that both speak have none in common",
+    "alert protocol version": "the versions of TLS that both speak have none in common",
+    "no shared cipher": "no cipher suite is common to both",
+    "no suitable key share": "no group is common to both",
+    "no suitable groups": "no group is common to both",
+    "unknown ca": "the peer does not trust this end's authority",
+    "bad certificate": "the peer refuses this end's certificate",
+    "certificate expired": "the peer says that this end's certificate has expired",
+    "certificate revoked": "the peer says that this end's certificate is revoked",
+    "certificate unknown": "the peer refuses this end's certificate",
+    "alert handshake failure": "the peer refused the handshake",
+}
+
+
+def tlsReason(error: BaseException | None, notes: HandshakeNotes | None = None) -> str:
+    """
+    Say why TLS ended a connection.
+
+    @param error: what the connection was lost with.
+    @param notes: what was noted of the peer's certificate.
+    @return: words without a full stop; empty when it was not TLS that ended it.
+    """
+    if isinstance(error, HandshakeFailed):
+        return str(error)
+    if notes is not None and notes.fault:
+        return f"the peer's certificate was refused: {notes.fault}"
+    if not isinstance(error, SSLError) or not error.args or not isinstance(error.args[0], list):
+        return ""
+    reasons = [str(reason) for *_, reason in error.args[0]]
+    for part, meaning in _REASONS.items():
+        if any(part in reason.lower() for reason in reasons):
+            return meaning
+    return ", ".join(filter(None, reasons)) or "the peer broke the rules of TLS"
+
+
+@implementer(IHandshakeListener)
+class HandshakeGate(Protocol):
+    """Stands in the place of a protocol until the handshake below it is complete."""
+
+    transport: IStreamTransport
+    _deadline: IDelayedCall | None = None
+
+    def __init__(self, gates: HandshakeGateFactory, inner: IProtocol, place: Place | None) -> None:
+        """
+        @param gates: made this.
+        @param inner: gets the connection once it is proven.
+        @param place: what the connection takes of a service's limits, if that has any.
+        """
+        self._gates = gates
+        self._inner = inner
+        self._place = place
+        self._notes: HandshakeNotes | None = None
+
+    def connectionMade(self) -> None:
+        """Wait for the handshake, but not for ever."""
+        # Kept, as a lost connection has no handle any more.
+        connection = cast(Connection, self.transport.getHandle())
+        notes = connection.get_app_data()
+        self._notes = notes if isinstance(notes, HandshakeNotes) else None
+        seconds = self._gates.timeout
+        if self._place is not None:
+            seconds = self._place.limits.handshakeTimeout
+            self._place.onEvicted = self._evicted
+            self._place.await_()
+        self._deadline = self._gates.clock.callLater(seconds, self._late, seconds)
+
+    def handshakeCompleted(self) -> None:
+        """Hand the connection over."""
+        self._stopWaiting()
+        try:
+            self._gates.prove(self.transport)
+        except Unauthenticated as error:
+            self._fail(error.sentence.rstrip("."))
+            return
+        transport: Any = self.transport
+        if isinstance(transport, BoundedTLSTransport):
+            transport.handshakeEnded()
+        # From here on nothing stands between the two.
+        transport.wrappedProtocol = self._inner
+        self._inner.makeConnection(transport)
+        self._gates.passed(self._inner)
+        if IHandshakeListener.providedBy(self._inner):
+            self._inner.handshakeCompleted()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """There was no handshake: say why, once."""
+        self._stopWaiting()
+        cause = tlsReason(reason.value, self._notes)
+        if not cause:
+            # Gone before it had begun, as a check of health does, or in the middle: no proof of
+            # anything, and no attempt at one.
+            closed = reason.check(ConnectionDone)
+            cause = "the peer closed the connection" if closed else reason.getErrorMessage()
+        elif self._place is not None:
+            self._place.fail()
+        self._gates.failed(self.transport.getPeer(), cause, self._inner)
+        if self._place is not None:
+            self._place.leave()
+
+    def _late(self, seconds: float) -> None:
+        self._deadline = None
+        if self._place is not None:
+            self._place.ended("handshake-timeout")
+        self._fail(f"it was not complete within {seconds:g} s")
+
+    def _evicted(self) -> None:
+        self._fail("too many are waiting to be complete, and this is the oldest (max-pending)")
+
+    def _fail(self, cause: str) -> None:
+        transport: Any = self.transport
+        transport.failVerification(Failure(HandshakeFailed(cause)))
+
+    def _stopWaiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class HandshakeGateFactory(WrappingFactory[Any]):
+    """
+    Puts a gate before each protocol of a factory.
+
+    @ivar clock: tells and waits for time.
+    @ivar timeout: seconds for a handshake, where the factory's own limits do not say.
+    """
+
+    noisy = False
+    log: ClassVar[Logger] = Logger(namespace=__name__)
+
+    def __init__(
+        self,
+        wrapped: IProtocolFactory,
+        clock: IReactorTime,
+        timeout: float = HANDSHAKE_TIMEOUT,
+    ) -> None:
+        """
+        @param wrapped: makes the protocols.
+        @param clock: the reactor, or a fake clock in tests.
+        @param timeout: seconds for a handshake.
+        """
+        super().__init__(wrapped)
+        self.clock = clock
+        self.timeout = timeout
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """
+        Put a gate before a protocol, unless that only closes the connection.
+
+        @param addr: the peer.
+        """
+        inner = self.wrappedFactory.buildProtocol(addr)
+        if inner is None or isinstance(inner, RefusedProtocol):
+            return inner
+        place = inner.place if IAdmitted.providedBy(inner) else None
+        return HandshakeGate(self, inner, place)
+
+    def prove(self, transport: ITransport) -> None:
+        """
+        Require that a peer which proved something is somebody.
+
+        @param transport: its handshake is complete.
+        @raise Unauthenticated: when its certificate names nobody.
+        """
+        identityOf(transport)
+
+    def passed(self, inner: IProtocol) -> None:
+        """
+        Note a handshake that was completed.
+
+        @param inner: has the connection now.
+        """
+
+    def failed(self, peer: IAddress, cause: str, inner: IProtocol) -> None:
+        """
+        Note a handshake that failed.
+
+        @param peer: the other end.
+        @param cause: why, in words without a full stop.
+        @param inner: would have had the connection.
+        """
+        self.log.info("{peer}: closed, no TLS handshake: {cause}", peer=peerName(peer), cause=cause)
+
+
+class DialledGateFactory(HandshakeGateFactory):
+    """
+    The same for a client, which is told how its handshake went.
+
+    @ivar done: fires with the client's protocol once it is connected, or fails with
+        L{HandshakeFailed}.
+    """
+
+    def __init__(self, wrapped: IProtocolFactory, clock: IReactorTime, timeout: float) -> None:
+        """
+        @param wrapped: makes the protocol.
+        @param clock: the reactor, or a fake clock in tests.
+        @param timeout: seconds for the handshake.
+        """
+        super().__init__(wrapped, clock, timeout)
+        self.done: Deferred[IProtocol] = Deferred()
+
+    def prove(self, transport: ITransport) -> None:
+        """A server is proven by the name in its certificate, which was checked."""
+
+    def passed(self, inner: IProtocol) -> None:
+        """Tell the caller."""
+        self.done.callback(inner)
+
+    def failed(self, peer: IAddress, cause: str, inner: IProtocol) -> None:
+        """Tell the caller."""
+        self.done.errback(Failure(HandshakeFailed(f"TLS: {cause}")))
+
+
+def protocolsOf(factory: IProtocolFactory) -> list[bytes]:
+    """
+    Tell what a factory would like to speak, for ALPN.
+
+    @param factory: any.
+    @return: names, the preferred first; empty when it does not say.
+    """
+    if IProtocolNegotiationFactory.providedBy(factory):
+        return list(factory.acceptableProtocols())
+    return []

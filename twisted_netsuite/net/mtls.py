@@ -1,0 +1,439 @@
+"""
+The endpoints C{mtls:}: TCP under TLS, with both ends proven by certificates.
+
+Any Twisted application can listen on one or connect to one; the strings are parsed here for the
+plugins.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorFromThreads,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.handshake import (
+    HANDSHAKE_TIMEOUT,
+    BoundedTLSTransport,
+    DialledGateFactory,
+    HandshakeGateFactory,
+    protocolsOf,
+)
+from twisted_netsuite.net.hangup import Act, onHangup
+from twisted_netsuite.net.tlscontext import (
+    HandshakeNotes,
+    TrustFiles,
+    clientContext,
+    serverContext,
+    serviceName,
+)
+
+
+class BoundedTLSFactory(TLSMemoryBIOFactory):
+    """TLS whose handshakes are bounded."""
+
+    protocol = BoundedTLSTransport
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerCreator:
+    """Makes a server's connections from files that can be read again."""
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, files: TrustFiles, *, require: bool, protocols: Sequence[bytes]) -> None:
+        """
+        @param files: the server's certificate, and whom it believes.
+        @param require: whether a client without a certificate is refused.
+        @param protocols: names for ALPN.
+        @raise ConfigurationError: naming the file that cannot be used.
+        """
+        self._files = files
+        self._require = require
+        self.protocols = protocols
+        self._context = self._read()
+
+    def _read(self) -> SSL.Context:
+        try:
+            return serverContext(
+                self._files.read(), require=self._require, protocols=self.protocols
+            )
+        except SSL.Error as error:
+            raise ConfigurationError(
+                f"OpenSSL does not take the certificate or key in {self._files.cert!r}; "
+                "give others."
+            ) from error
+
+    def reload(self) -> bool:
+        """
+        Read the files again, for the connections to come; those that live are left alone.
+
+        @return: whether that went well; if not, all stays as it was, and the log says why.
+        """
+        try:
+            self._context = self._read()
+        except ConfigurationError as error:
+            self.log.error("certificates were not read again: {reason}", reason=error.sentence)
+            return False
+        self.log.info("read again: {cert}", cert=self._files.cert)
+        return True
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """
+        Make one connection.
+
+        @param tlsProtocol: will use it.
+        """
+        return _connection(self._context)
+
+
+def _connection(context: SSL.Context) -> SSL.Connection:
+    connection = SSL.Connection(context, None)
+    connection.set_app_data(HandshakeNotes())
+    return connection
+
+
+class _ReloadingGateFactory(HandshakeGateFactory):
+    """Reads the files again after SIGHUP, as long as it is listened with."""
+
+    _forget: Act | None = None
+
+    def __init__(
+        self, wrapped: IProtocolFactory, reactor: Any, timeout: float, creator: ServerCreator
+    ) -> None:
+        super().__init__(wrapped, reactor, timeout)
+        self._creator = creator
+
+    def startFactory(self) -> None:
+        """Listen for SIGHUP too."""
+        if IReactorFromThreads.providedBy(self.clock):
+            self._forget = onHangup(self.clock, self._creator.reload)
+
+    def stopFactory(self) -> None:
+        """Listen for nothing."""
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+
+
+@implementer(IStreamServerEndpoint)
+class MutualTLSServerEndpoint:
+    """
+    Listens for clients that prove who they are.
+
+    @ivar requires: whether a client without a certificate is refused.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        port: int,
+        files: TrustFiles,
+        *,
+        require: bool = True,
+        interface: str = "",
+        backlog: int = 50,
+        timeout: float = HANDSHAKE_TIMEOUT,
+        protocols: Sequence[bytes] = (),
+    ) -> None:
+        """
+        @param reactor: listens.
+        @param port: the TCP port; 0 for any free one.
+        @param files: the server's certificate, and whom it believes.
+        @param require: whether a client without a certificate is refused; without one it is
+            anonymous.
+        @param interface: the address to listen on; empty for all.
+        @param backlog: connections that the kernel holds until they are accepted.
+        @param timeout: seconds for a handshake.
+        @param protocols: names for ALPN; without any, the factory's own.
+        @raise ConfigurationError: naming the file that cannot be used.
+        """
+        self._reactor = reactor
+        self._files = files.absolute()
+        self._timeout = timeout
+        self._protocols = protocols
+        self._endpoint = TCP4ServerEndpoint(reactor, port, backlog, interface)
+        self.requires = require
+        # Tried now, so that a person sees what is wrong before anything listens.
+        self._creator = ServerCreator(self._files, require=require, protocols=protocols)
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        Listen.
+
+        @param protocolFactory: its protocols are connected once a handshake is complete.
+        @return: fires with the port.
+        """
+        creator = self._creator
+        names = self._protocols or protocolsOf(protocolFactory)
+        if list(names) != list(creator.protocols):
+            creator = ServerCreator(self._files, require=self.requires, protocols=names)
+        gates = _ReloadingGateFactory(protocolFactory, self._reactor, self._timeout, creator)
+        factory = BoundedTLSFactory(creator, False, gates, self._reactor)
+        return cast(Deferred[IListeningPort], self._endpoint.listen(factory))
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ClientCreator:
+    """Makes a client's connections from files, read again when one of them was replaced."""
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, files: TrustFiles, name: str, protocols: Sequence[bytes]) -> None:
+        """
+        @param files: the client's certificate, and whom it believes.
+        @param name: what the server's certificate must be for.
+        @param protocols: names for ALPN.
+        @raise ConfigurationError: naming the file that cannot be used.
+        """
+        self._files = files
+        self._name = name
+        self._protocols = protocols
+        self._sent = b"" if _isAddress(name) else name.encode("ascii")
+        self._signature = files.signature()
+        self._context = self._read()
+
+    def _read(self) -> SSL.Context:
+        try:
+            return clientContext(self._files.read(), self._name, protocols=self._protocols)
+        except SSL.Error as error:
+            raise ConfigurationError(
+                f"OpenSSL does not take the certificate or key in {self._files.cert!r}; "
+                "give others."
+            ) from error
+
+    def _refresh(self) -> None:
+        signature = self._files.signature()
+        if signature == self._signature:
+            return
+        self._signature = signature
+        try:
+            self._context = self._read()
+        except ConfigurationError as error:
+            self.log.error("certificates were not read again: {reason}", reason=error.sentence)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """
+        Make one connection.
+
+        @param tlsProtocol: will use it.
+        """
+        self._refresh()
+        connection = _connection(self._context)
+        if self._sent:
+            connection.set_tlsext_host_name(self._sent)
+        return connection
+
+
+def _isAddress(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+@implementer(IStreamClientEndpoint)
+class MutualTLSClientEndpoint:
+    """Connects to a server that proves who it is, and proves who the client is."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        files: TrustFiles,
+        *,
+        name: str = "",
+        timeout: float = 30.0,
+        handshakeTimeout: float = HANDSHAKE_TIMEOUT,
+        bindAddress: str | None = None,
+        protocols: Sequence[bytes] = (),
+    ) -> None:
+        """
+        @param reactor: connects.
+        @param host: a DNS name, whose addresses are tried by happy eyeballs, or an address.
+        @param port: the TCP port.
+        @param files: the client's certificate, if it has one, and whom it believes.
+        @param name: what the server's certificate must be for, if that is not C{host}.
+        @param timeout: seconds for each address.
+        @param handshakeTimeout: seconds for the handshake.
+        @param bindAddress: the local address to connect from.
+        @param protocols: names for ALPN; without any, the factory's own.
+        @raise ConfigurationError: naming the file or the name that cannot be used.
+        """
+        self._reactor = reactor
+        self._files = files.absolute()
+        self._name = name or host
+        self._handshakeTimeout = handshakeTimeout
+        self._protocols = protocols
+        self._endpoint = HostnameEndpoint(reactor, host, port, timeout, bindAddress)
+        serviceName(self._name)
+        self._creator = ClientCreator(self._files, self._name, protocols)
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Connect.
+
+        @param protocolFactory: its protocol is connected once the handshake is complete.
+        @return: fires with the protocol; fails with L{HandshakeFailed}, or as
+            L{HostnameEndpoint.connect} does.
+        """
+        creator, names = self._creator, self._protocols or protocolsOf(protocolFactory)
+        if list(names) != list(self._protocols):
+            creator = ClientCreator(self._files, self._name, names)
+        gates = DialledGateFactory(protocolFactory, self._reactor, self._handshakeTimeout)
+        factory = BoundedTLSFactory(creator, True, gates, self._reactor)
+        return _Dialling(self._endpoint.connect(factory), gates).done
+
+
+class _Dialling:
+    """One attempt to connect: TCP first, then the handshake; both can be called off."""
+
+    def __init__(self, connecting: Deferred[IProtocol], gates: DialledGateFactory) -> None:
+        self._connecting = connecting
+        self._tls: TLSMemoryBIOProtocol | None = None
+        self.done: Deferred[IProtocol] = Deferred(self._cancel)
+        connecting.addCallbacks(self._connected, self._settle)
+        gates.done.addBoth(self._settle)
+
+    def _connected(self, tls: IProtocol) -> None:
+        assert isinstance(tls, TLSMemoryBIOProtocol)
+        self._tls = tls
+
+    def _settle(self, result: IProtocol | Failure) -> None:
+        if not self.done.called:
+            self.done.callback(result)
+
+    def _cancel(self, _: Deferred[IProtocol]) -> None:
+        if self._tls is None:
+            self._connecting.cancel()
+        else:
+            self._tls.abortConnection()
+
+
+def parseServer(
+    reactor: Any,
+    port: str,
+    interface: str = "",
+    *,
+    cert: str = "",
+    clientCA: str = "",
+    crl: str = "",
+    key: str = "",
+    require: str = "yes",
+    alpn: str = "",
+    backlog: str = "50",
+    timeout: str = f"{HANDSHAKE_TIMEOUT:g}",
+) -> MutualTLSServerEndpoint:
+    """
+    Make a server endpoint from the fields of C{mtls:PORT:cert=FILE:clientCA=FILE...}.
+
+    @param reactor: listens.
+    @param port: the TCP port.
+    @param interface: the address to listen on.
+    @param cert: the server's bundle.
+    @param clientCA: the clients' authorities.
+    @param crl: revocation lists.
+    @param key: the private key, if it is not in C{cert}.
+    @param require: C{yes}, or C{no} to let clients without a certificate in as anonymous.
+    @param alpn: names for ALPN, with commas between them.
+    @param backlog: connections that the kernel holds.
+    @param timeout: seconds for a handshake.
+    @return: the endpoint.
+    @raise ValueError: for a field that is missing or cannot be understood.
+    @raise ConfigurationError: naming the file that cannot be used.
+    """
+    for word, value in (("cert", cert), ("clientCA", clientCA)):
+        if not value:
+            raise ValueError(f"{word}=FILE is missing")
+    if require not in ("yes", "no"):
+        raise ValueError(f"require is {require!r}, not yes or no")
+    return MutualTLSServerEndpoint(
+        reactor,
+        int(port),
+        TrustFiles(cert, clientCA, crl, key),
+        require=require == "yes",
+        interface=interface,
+        backlog=int(backlog),
+        timeout=_seconds(timeout),
+        protocols=_names(alpn),
+    )
+
+
+def parseClient(
+    reactor: Any,
+    host: str,
+    port: str,
+    *,
+    ca: str = "",
+    cert: str = "",
+    crl: str = "",
+    key: str = "",
+    name: str = "",
+    alpn: str = "",
+    bindAddress: str | None = None,
+    timeout: str = "30",
+) -> MutualTLSClientEndpoint:
+    """
+    Make a client endpoint from the fields of C{mtls:HOST:PORT:cert=FILE:ca=FILE...}.
+
+    @param reactor: connects.
+    @param host: where to.
+    @param port: the TCP port.
+    @param ca: the server's authorities.
+    @param cert: the client's bundle; without one the client is anonymous.
+    @param crl: revocation lists.
+    @param key: the private key, if it is not in C{cert}.
+    @param name: what the server's certificate must be for, if that is not C{host}.
+    @param alpn: names for ALPN, with commas between them.
+    @param bindAddress: the local address to connect from.
+    @param timeout: seconds to connect to each address.
+    @return: the endpoint.
+    @raise ValueError: for a field that is missing or cannot be understood.
+    @raise ConfigurationError: naming the file that cannot be used.
+    """
+    if not ca:
+        raise ValueError("ca=FILE is missing")
+    return MutualTLSClientEndpoint(
+        reactor,
+        host,
+        int(port),
+        TrustFiles(cert, ca, crl, key),
+        name=name,
+        timeout=_seconds(timeout),
+        bindAddress=bindAddress,
+        protocols=_names(alpn),
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"timeout is {text!r}, no number of seconds above 0")
+    return seconds
+
+
+def _names(text: str) -> tuple[bytes, ...]:
+    names = tuple(name.encode("ascii") for name in text.split(",") if name)
+    if any(len(name) > 255 for name in names):
+        raise ValueError("a name in alpn is longer than 255 bytes")
+    return names

@@ -1,0 +1,374 @@
+"""
+TLS contexts for mutual authentication, from PEM files: what is offered, what is demanded, whom one
+end trusts. Handshakes and endpoints are elsewhere.
+
+What is offered follows Mozilla's I{intermediate} profile, version 5.7 (Server Side TLS).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509StoreFlags
+from service_identity import CertificateError, VerificationError
+from service_identity.cryptography import extract_patterns
+from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
+
+from twisted_netsuite.errors import ConfigurationError
+
+#: The suites of TLS 1.2 in Mozilla's intermediate profile, but for those that need Diffie-Hellman
+#: parameters of the server's own, which only clients of before 2014 want.
+TLS12_SUITES = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+
+#: The suites of TLS 1.3, all of them but the CCM ones that no browser offers.
+TLS13_SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+#: The groups of the profile, and before them the hybrid with ML-KEM (draft-ietf-tls-ecdhe-mlkem),
+#: which what is recorded today keeps from the computers of later.
+GROUPS = b"X25519MLKEM768:X25519:prime256v1:secp384r1"
+
+#: Bytes of a PEM file that are read: some hundred certificates, or a CRL of thousands of entries.
+MAX_PEM = 4 * 1024 * 1024
+
+#: Certificates between a leaf and its root that are followed.
+MAX_CHAIN = 4
+
+#: Seconds for which a session may be resumed. Its context ends with every re-read of the files, and
+#: its sessions with it, so that none outlives a revocation.
+SESSION_LIFETIME = 3600
+
+_CRL = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+
+
+@dataclass
+class HandshakeNotes:
+    """
+    What is learned while a handshake runs, kept at its connection.
+
+    @ivar fault: why the peer's certificate was refused, or empty.
+    """
+
+    fault: str = ""
+
+
+#: What OpenSSL's codes of a refused certificate mean, for a person at the other end.
+_FAULTS = {
+    2: "its authority is not trusted here",
+    3: "no CRL of its authority is loaded",
+    7: "its signature is wrong",
+    8: "the CRL's signature is wrong",
+    9: "it is not yet valid",
+    10: "it has expired",
+    11: "the CRL is not yet valid",
+    12: "the CRL has expired",
+    18: "it is self-signed",
+    19: "its authority is not trusted here",
+    20: "its authority is not trusted here",
+    21: "its authority is not trusted here",
+    22: "its chain is too long",
+    23: "it is revoked",
+    24: "its authority may not issue certificates",
+    25: "its chain is longer than its authority allows",
+    26: "it is not for this end of a connection",
+    28: "its purpose is refused",
+    79: "its authority may not issue certificates",
+}
+
+
+@dataclass(frozen=True)
+class Trust:
+    """
+    What one end proves itself with and whom it believes, read from files.
+
+    @ivar key: the private key; without one this end stays nameless.
+    @ivar chain: its certificate, then those between it and the root.
+    @ivar authorities: whose certificates are believed.
+    @ivar revoked: lists of revoked certificates; empty for none.
+    """
+
+    key: PrivateKeyTypes | None
+    chain: tuple[x509.Certificate, ...]
+    authorities: tuple[x509.Certificate, ...]
+    revoked: tuple[x509.CertificateRevocationList, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrustFiles:
+    """
+    Where the parts of a L{Trust} are.
+
+    @ivar cert: a PEM file with certificate and chain, and the key unless that has its own; empty
+        for an end that stays nameless.
+    @ivar ca: a PEM file of authorities.
+    @ivar crl: a PEM file of revocation lists; empty for none.
+    @ivar key: a PEM file with the key, when it is not in C{cert}.
+    """
+
+    cert: str
+    ca: str
+    crl: str = ""
+    key: str = ""
+
+    def absolute(self) -> TrustFiles:
+        """
+        Fix the paths before the process changes its directory.
+
+        @return: the same files from the root.
+        """
+        paths = (self.cert, self.ca, self.crl, self.key)
+        return TrustFiles(*(os.path.abspath(os.path.expanduser(p)) if p else "" for p in paths))
+
+    def signature(self) -> tuple[object, ...]:
+        """
+        Tell the files' state, to notice that one was replaced.
+
+        @return: equal as long as none was.
+        """
+        paths = filter(None, (self.cert, self.ca, self.crl, self.key))
+        return tuple(_state(path) for path in paths)
+
+    def read(self) -> Trust:
+        """
+        Read the files.
+
+        @return: what is in them, which fits together.
+        @raise ConfigurationError: naming the file and what is wrong with it.
+        """
+        key: PrivateKeyTypes | None = None
+        chain: tuple[x509.Certificate, ...] = ()
+        if self.cert:
+            chain = _certificates(self.cert)
+            key = _privateKey(self.key or self.cert)
+            if key.public_key() != chain[0].public_key():
+                raise ConfigurationError(
+                    f"The first certificate in {self.cert!r} is not that of the private key in "
+                    f"{self.key or self.cert!r}; give the two that belong together."
+                )
+        authorities = _certificates(self.ca)
+        return Trust(key, chain, authorities, _lists(self.crl, authorities) if self.crl else ())
+
+
+def _state(path: str) -> object:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _readPEM(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_PEM + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The file {path!r} cannot be read: {(error.strerror or str(error)).lower()}; "
+            "give one that can."
+        ) from error
+    if len(data) > MAX_PEM:
+        raise ConfigurationError(
+            f"The file {path!r} is larger than {MAX_PEM} bytes; give one of certificates in PEM."
+        )
+    return data
+
+
+def _certificates(path: str) -> tuple[x509.Certificate, ...]:
+    try:
+        found = tuple(x509.load_pem_x509_certificates(_readPEM(path)))
+        for certificate in found:
+            # What cannot be read later is refused now.
+            certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(
+            f"No certificate can be read from {path!r}; give a PEM file of certificates."
+        ) from error
+    return found
+
+
+def _privateKey(path: str) -> PrivateKeyTypes:
+    try:
+        return load_pem_private_key(_readPEM(path), None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"The private key in {path!r} has a passphrase, which nobody is there to type; "
+            "give one without, in a file that only its owner can read."
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(
+            f"No private key can be read from {path!r}; give a PEM file that holds one."
+        ) from error
+
+
+def _lists(
+    path: str, authorities: Iterable[x509.Certificate]
+) -> tuple[x509.CertificateRevocationList, ...]:
+    blocks = _CRL.findall(_readPEM(path))
+    try:
+        found = tuple(x509.load_pem_x509_crl(block) for block in blocks)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"A revocation list in {path!r} cannot be read; give a PEM file of CRLs."
+        ) from error
+    if not found:
+        raise ConfigurationError(f"No revocation list is in {path!r}; give a PEM file of CRLs.")
+    for crl in found:
+        issuers = [a for a in authorities if a.subject == crl.issuer]
+        if not any(_signedBy(crl, issuer) for issuer in issuers):
+            raise ConfigurationError(
+                f"A revocation list in {path!r} is of none of the authorities that are trusted; "
+                "give the list of the same authority."
+            )
+    return found
+
+
+def _signedBy(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+    try:
+        return crl.is_signature_valid(cast(Any, issuer.public_key()))
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _context(method: int, trust: Trust) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(TLS12_SUITES)
+    context.set_tls13_ciphersuites(TLS13_SUITES)
+    _setGroups(context)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_verify_depth(MAX_CHAIN)
+    if trust.key is not None:
+        context.use_certificate(trust.chain[0])
+        for certificate in trust.chain[1:]:
+            context.add_extra_chain_cert(certificate)
+        context.use_privatekey(cast(Any, trust.key))
+        context.check_privatekey()
+    store = context.get_cert_store()
+    assert store is not None
+    for authority in trust.authorities:
+        store.add_cert(X509.from_cryptography(authority))
+    for crl in trust.revoked:
+        store.add_crl(crl)
+    if trust.revoked:
+        store.set_flags(X509StoreFlags.CRL_CHECK)
+    return context
+
+
+def _setGroups(context: SSL.Context) -> None:
+    """Choose the groups: pyOpenSSL's own name for that takes a single curve, and no X25519."""
+    choose = cast(Any, SSL)._lib.SSL_CTX_set1_curves_list
+    if choose(cast(Any, context)._context, GROUPS) != 1:
+        # An OpenSSL of before 3.5 has no ML-KEM.
+        choose(cast(Any, context)._context, GROUPS.partition(b":")[2])
+
+
+def _verifier(
+    checkName: Callable[[x509.Certificate], str] = lambda certificate: "",
+) -> Callable[[SSL.Connection, X509, int, int, int], bool]:
+    def verify(
+        connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int
+    ) -> bool:
+        fault = "" if ok else _FAULTS.get(error, f"OpenSSL's verification says {error}")
+        if not fault and not depth:
+            fault = checkName(certificate.to_cryptography())
+        notes = connection.get_app_data()
+        if fault and isinstance(notes, HandshakeNotes) and not notes.fault:
+            notes.fault = fault
+        return not fault
+
+    return verify
+
+
+def serverContext(
+    trust: Trust, *, require: bool = True, protocols: Iterable[bytes] = ()
+) -> SSL.Context:
+    """
+    Make a server's context.
+
+    @param trust: with the server's certificate, and the authorities of its clients.
+    @param require: whether a client without a certificate is refused.
+    @param protocols: names for ALPN (RFC 7301), the preferred first; without any, none is chosen.
+    @return: a context that is not changed any more.
+    """
+    context = _context(SSL.TLS_SERVER_METHOD, trust)
+    for authority in trust.authorities:
+        context.add_client_ca(authority)
+    demand = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require else 0
+    context.set_verify(SSL.VERIFY_PEER | demand, _verifier())
+    # Sessions are bound to this context: those of one that trusted others are worth nothing here.
+    context.set_session_id(os.urandom(16))
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_timeout(SESSION_LIFETIME)
+    known = tuple(protocols)
+    if known:
+
+        def choose(connection: SSL.Connection, offered: list[bytes]) -> Any:
+            common = (name for name in known if name in offered)
+            return next(common, SSL.NO_OVERLAPPING_PROTOCOLS)
+
+        context.set_alpn_select_callback(choose)
+    return context
+
+
+def clientContext(trust: Trust, host: str, *, protocols: Iterable[bytes] = ()) -> SSL.Context:
+    """
+    Make a client's context.
+
+    @param trust: with the authorities of the server, and the client's certificate if it has one.
+    @param host: the DNS name or IP address that the server's certificate must be for (RFC 9525).
+    @param protocols: names for ALPN (RFC 7301), the preferred first.
+    @return: a context that is not changed any more.
+    """
+    context = _context(SSL.TLS_CLIENT_METHOD, trust)
+    wanted = serviceName(host)
+
+    def checkName(certificate: x509.Certificate) -> str:
+        try:
+            verify_service_identity(extract_patterns(certificate), [wanted], [])
+        except (VerificationError, CertificateError):
+            return f"it is not for {host!r}"
+        return ""
+
+    context.set_verify(SSL.VERIFY_PEER, _verifier(checkName))
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    known = list(protocols)
+    if known:
+        context.set_alpn_protos(known)
+    return context
+
+
+def serviceName(host: str) -> ServiceID:
+    """
+    Turn a host into what its certificate has to name.
+
+    @param host: a DNS name or an IP address.
+    @return: for service-identity.
+    @raise ConfigurationError: when no certificate can name it.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return cast(ServiceID, IPAddress_ID(host))
+    try:
+        return cast(ServiceID, DNS_ID(host))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"No certificate can be for {host!r}; give a DNS name or an IP address."
+        ) from error
