@@ -5,10 +5,10 @@ C{netsuite ca}: a certificate authority in a directory, made and used without a 
 from __future__ import annotations
 
 import json
+import os
 import shlex
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from twisted_netsuite.errors import ConfigurationError, NetsuiteError
 from twisted_netsuite.wire.text import cleanText
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from twisted_netsuite.trust.ca import Authority
     from twisted_netsuite.trust.issued import Issued
 
@@ -34,10 +36,15 @@ REASONS = (
 #: From how many days before its end on a certificate is said to expire: time for a monthly look.
 SOON_DAYS = 30
 
+_REPLACED = (
+    "The CA before is kept in the directory replaced; its bundles are no use with the new one: "
+    "issue them again, with --force."
+)
+
 _DIRECTORY = click.argument("directory", metavar="DIR")
 
 
-def _days(default: int) -> Any:
+def _days(default: int) -> Callable[[Any], Any]:
     return click.option(
         "--days",
         type=click.IntRange(1, 36500),
@@ -61,22 +68,50 @@ def ca() -> None:
 @_DIRECTORY
 @click.option("--name", default="", help="What the CA is called; by default a name of its own.")
 @_days(3650)
+@click.option(
+    "--server", "servers", metavar="NAME", multiple=True, help="Issue one for this server, too."
+)
+@click.option(
+    "--client", "clients", metavar="NAME", multiple=True, help="Issue one for this client, too."
+)
 @click.option("--force", is_flag=True, help="Replace the CA in DIR; it is kept in DIR/replaced.")
-def init(directory: str, name: str, days: int, force: bool) -> None:
-    """Make a CA in DIR."""
-    with _sentences():
-        from twisted_netsuite.trust.ca import Authority
+def init(
+    directory: str,
+    name: str,
+    days: int,
+    servers: tuple[str, ...],
+    clients: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Make a CA in DIR, and perhaps its first certificates.
 
-        authority = Authority.create(directory, name=name, days=days, force=force)
-        issue = shlex.join(["netsuite", "ca", "issue", directory])
-        _print(
-            f"The CA {authority.name!r} is valid until {_day(_end(authority))}.",
-            f"  {authority.certificatePath}: its certificate, for every server and client",
-            f"  {authority.crlPath}: what it has revoked, for every server",
-            f"  {authority.keyPath}: its private key, for nobody else",
-            f"Next: {issue} --server localhost",
-            f"      {issue} --client anna",
-        )
+    --server and --client may be given many times; netsuite ca issue makes more, and tells more of
+    each.
+    """
+    from twisted_netsuite.trust import party
+    from twisted_netsuite.trust.ca import Authority
+
+    # What cannot be issued is found out before anything is made.
+    for each in servers:
+        party.server(each, ())
+    for each in clients:
+        party.client(each, ())
+    replaced = os.path.lexists(os.path.join(directory, "ca.pem"))
+    authority = Authority.create(directory, name=name, days=days, force=force)
+    issue = shlex.join(["netsuite", "ca", "issue", directory])
+    _print(
+        f"The CA {authority.name!r} is valid until {_day(_end(authority))}.",
+        f"  {authority.certificatePath}: its certificate, for every server and client",
+        f"  {authority.crlPath}: what it has revoked, for every server",
+        f"  {authority.keyPath}: its private key, for nobody else",
+        *([_REPLACED] if replaced else []),
+    )
+    if not servers and not clients:
+        _print(f"Next: {issue} --server localhost", f"      {issue} --client anna")
+    for each in servers:
+        _printIssued(authority, directory, authority.issueServer(each, force=force))
+    for each in clients:
+        _printIssued(authority, directory, authority.issueClient(each, force=force))
 
 
 @ca.command()
@@ -108,26 +143,30 @@ def issue(
         raise click.UsageError("--san is for a server; a client has --role.")
     if server is not None and roles:
         raise click.UsageError("--role is for a client; a server has --san.")
-    with _sentences():
-        from twisted_netsuite.trust.ca import Authority
-        from twisted_netsuite.trust.issued import issuedIn
+    from twisted_netsuite.trust.ca import Authority
 
-        authority = Authority.open(directory)
-        if server is not None:
-            path = authority.issueServer(server, sans=sans, days=days, force=force)
-        else:
-            assert client is not None
-            path = authority.issueClient(client, roles=roles, days=days, force=force)
-        made = issuedIn(path)
-        until = f"until {_day(made.notAfter)}"
-        if made.notAfter == _end(authority):
-            until += ", when its CA ends"
-        _print(
-            f"The certificate of {_who(made)} is valid {until}.",
-            f"  {path}: private key and certificate, for this {made.kind} alone",
-            *_others(authority, directory, made),
-            f"Next: {_next(authority, path, made)}",
-        )
+    authority = Authority.open(directory)
+    if server is not None:
+        path = authority.issueServer(server, sans=sans, days=days, force=force)
+    else:
+        assert client is not None
+        path = authority.issueClient(client, roles=roles, days=days, force=force)
+    _printIssued(authority, directory, path)
+
+
+def _printIssued(authority: Authority, directory: str, path: Path) -> None:
+    from twisted_netsuite.trust.issued import issuedIn
+
+    made = issuedIn(path)
+    until = f"until {_day(made.notAfter)}"
+    if made.notAfter == _end(authority):
+        until += ", when its CA ends"
+    _print(
+        f"The certificate of {_who(made)} is valid {until}.",
+        f"  {path}: private key and certificate, for this {made.kind} alone",
+        *_others(authority, directory, made),
+        f"Next: {_next(authority, path, made)}",
+    )
 
 
 def _who(made: Issued) -> str:
@@ -137,7 +176,11 @@ def _who(made: Issued) -> str:
 
 def _others(authority: Authority, directory: str, made: Issued) -> Iterator[str]:
     now = datetime.now(UTC)
-    for each in authority.issued():
+    issued: list[Issued] = []
+    # A hint: what is wrong with the index is no reason to say that the issue failed.
+    with suppress(NetsuiteError):
+        issued = authority.issued()
+    for each in issued:
         same = each.name == made.name and each.serial != made.serial
         if same and each.state(now) == "valid":
             revoke = shlex.join(["netsuite", "ca", "revoke", directory, "--serial", each.hexSerial])
@@ -161,18 +204,17 @@ def _next(authority: Authority, path: object, made: Issued) -> str:
 @click.option("--json", "asJSON", is_flag=True, help="As a JSON array.")
 def list_(directory: str, asJSON: bool) -> None:
     """List every certificate that the CA in DIR has issued, and its state."""
-    with _sentences():
-        from twisted_netsuite.trust.ca import Authority
+    from twisted_netsuite.trust.ca import Authority
 
-        authority = Authority.open(directory)
-        now = datetime.now(UTC)
-        issued = authority.issued()
-        if asJSON:
-            _print(json.dumps([_record(each, now) for each in issued], indent=2))
-        else:
-            _print(*_table([_HEAD, *(_row(each, now) for each in issued)]))
-        if (left := (_end(authority) - now).days) <= SOON_DAYS:
-            _note(f"The CA itself {_expiry(left)}; make another with netsuite ca init --force.")
+    authority = Authority.open(directory)
+    now = datetime.now(UTC)
+    issued = authority.issued()
+    if asJSON:
+        _print(*json.dumps([_record(each, now) for each in issued], indent=2).splitlines())
+    else:
+        _print(*_table([_HEAD, *(_row(each, now) for each in issued)]))
+    if (left := (_end(authority) - now).days) <= SOON_DAYS:
+        _note(f"The CA itself {_expiry(left)}; make another with netsuite ca init --force.")
 
 
 _HEAD = ("SERIAL", "KIND", "NAME", "ROLES", "SANS", "NOT AFTER", "STATE")
@@ -235,21 +277,20 @@ def revoke(directory: str, name: str | None, serial: str | None, reason: str) ->
     """
     if (name is None) == (serial is None):
         raise click.UsageError("Give one of NAME and --serial.")
-    with _sentences():
-        number = _number(serial) if serial is not None else None
-        from twisted_netsuite.trust.ca import Authority
+    number = _number(serial) if serial is not None else None
+    from twisted_netsuite.trust.ca import Authority
 
-        authority = Authority.open(directory)
-        revoked = authority.revoke(name or "", serial=number, reason=reason)
-        if not revoked:
-            _print("Nothing to do: what there is has been revoked before, or has expired.")
-            return
-        count = f"{len(revoked)} certificate{'s'[: len(revoked) > 1]}"
-        _print(
-            f"Revoked {count}:",
-            *(f"  {each.hexSerial}: {_who(each)}" for each in revoked),
-            f"Next: bring {authority.crlPath} to every server, and send each a SIGHUP.",
-        )
+    authority = Authority.open(directory)
+    revoked = authority.revoke(name or "", serial=number, reason=reason)
+    if not revoked:
+        _print("Nothing to do: what there is has been revoked before, or has expired.")
+        return
+    count = f"{len(revoked)} certificate{'s'[: len(revoked) > 1]}"
+    _print(
+        f"Revoked {count}:",
+        *(f"  {each.hexSerial}: {_who(each)}" for each in revoked),
+        f"Next: bring {authority.crlPath} to every server, and send each a SIGHUP.",
+    )
 
 
 def _number(serial: str) -> int:
@@ -273,22 +314,8 @@ def _day(moment: datetime) -> str:
 def _print(*lines: str) -> None:
     from twisted_netsuite.cli.run import writeOut
 
-    text = "".join(f"{_cleaned(line.splitlines())}\n" for line in lines)
-    writeOut(text.encode())
-
-
-def _cleaned(lines: Iterable[str]) -> str:
-    return "\n".join(cleanText(line) for line in lines)
+    writeOut("".join(f"{cleanText(line)}\n" for line in lines).encode())
 
 
 def _note(sentence: str) -> None:
     click.echo(cleanText(f"netsuite: {sentence}"), err=True)
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    try:
-        yield
-    except NetsuiteError as error:
-        _note(error.sentence)
-        sys.exit(error.exitStatus)
