@@ -35,6 +35,7 @@ from twisted_netsuite.chat.classic import Switchboard
 from twisted_netsuite.chat.messages import decodeForConsole, decodeForService, encodeLine
 from twisted_netsuite.cli.chat import loadContacts
 from twisted_netsuite.cli.main import main as netsuite
+from twisted_netsuite.echo.native import NativeEchoFactory
 from twisted_netsuite.echo.protocol import EchoFactory
 from twisted_netsuite.errors import ConfigurationError, NotFound
 from twisted_netsuite.files import machine as filesMachine
@@ -48,6 +49,8 @@ from twisted_netsuite.proxy import machine as proxyMachine
 from twisted_netsuite.rexec import machine as execMachine
 from twisted_netsuite.rexec.classic import ClassicExecFactory, Dialect
 from twisted_netsuite.rexec.process import ProcessSpawner
+from twisted_netsuite.trust.oversight import UNSEEN
+from twisted_netsuite.wire import sessionmachine
 from twisted_netsuite.wire.machine import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -287,6 +290,11 @@ class StateTests(SynchronousTestCase):
         """The page about the proxy shows its machine."""
         self.assertShows("docs/protocol/proxy.md", proxyMachine.TABLE)
 
+    def test_session(self) -> None:
+        """The page about sessions shows both machines."""
+        both = {**sessionmachine.SERVER_TABLE, **sessionmachine.CLIENT_TABLE}
+        self.assertShows("docs/protocol/session.md", both)
+
 
 def keyRow(field: Field) -> str:
     """Write the row of a key, as the page about configuration has it."""
@@ -357,7 +365,7 @@ class ConfigurationTests(SynchronousTestCase):
         planned = readSuite(str(EXAMPLES / "classic.toml"), KINDS)
         self.assertEqual({kind.name for kind, _, _ in planned}, set(KINDS))
         for kind, _, config in planned:
-            for service in kind.build(config, MemoryReactorClock()):
+            for service in kind.build(config, MemoryReactorClock(), UNSEEN):
                 if isinstance(service.factory, ClassicGetFactory):
                     service.factory.root.close()
 
@@ -447,6 +455,12 @@ class ExchangeTests(TestCase):
             spawner = ProcessSpawner(reactor)
             factory = ClassicExecFactory(reactor, dialect, spawner, allowShell=True)
             await self.replay(factory, exchange)
+
+    async def test_session(self) -> None:
+        """A session begins, is kept and ends as its page shows."""
+        reactor = realReactor()
+        (exchange,) = exchanges("docs/protocol/session.md")
+        await self.replay(NativeEchoFactory(reactor), exchange)
 
     async def test_files(self) -> None:
         """Files are sent, and refused, as their page shows."""

@@ -28,7 +28,7 @@ RECORDS = frozenset({"msgspec"})
 COMMANDS = frozenset({"click"})
 
 #: The rooms of a service that face the network or the system.
-ROOMS = ("protocol", "classic", "client", "simple", "collect", "process", "root")
+ROOMS = ("protocol", "classic", "native", "client", "simple", "collect", "process", "root")
 
 #: The only functions that may ask for the reactor: they run a whole program.
 MAY_ASK_REACTOR = {"twisted_netsuite.ops.launch", "twisted_netsuite.cli.run"}

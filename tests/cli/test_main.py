@@ -73,9 +73,9 @@ class MainTests(SynchronousTestCase):
 
     def test_echo(self) -> None:
         """Echo takes an address and texts."""
-        self.assertCalls("echo h:7 a b", "echoTexts", "reactor", "h:7", ("a", "b"), 60.0, None)
+        self.assertCalls("echo h:7 a b", "echoTexts", "reactor", "h:7", ("a", "b"), 60.0, None, None)
         self.assertCalls(
-            "echo --timeout 0.5 udp:h:7 a", "echoTexts", "reactor", "udp:h:7", ("a",), 0.5, None
+            "echo --timeout 0.5 udp:h:7 a", "echoTexts", "reactor", "udp:h:7", ("a",), 0.5, None, None
         )
         self.assertRefused("echo", "Missing argument 'ADDRESS'")
         self.assertRefused("echo h:7", "Missing argument 'TEXT...'")
@@ -105,7 +105,7 @@ class MainTests(SynchronousTestCase):
         """A certificate and an authority are what to connect by TLS with."""
         self.assertCalls(
             "echo --cert a.pem --ca ca.pem h:7 a",
-            "echoTexts", "reactor", "h:7", ("a",), 60.0, TrustFiles("a.pem", "ca.pem"),
+            "echoTexts", "reactor", "h:7", ("a",), 60.0, TrustFiles("a.pem", "ca.pem"), None,
         )  # fmt: skip
         self.assertCalls(
             "get --ca ca.pem --dialect get h:1:/a",

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.echo.farend import FarEnd, datagramsInMemory
 from twisted_netsuite.echo import tap
+from twisted_netsuite.echo.native import NativeEchoFactory
 from twisted_netsuite.echo.simple import CHARGEN_PATTERN
 from twisted_netsuite.echo.tap import EchoConfig, build
 from twisted_netsuite.errors import ConfigurationError
@@ -148,3 +149,50 @@ class BuildTests(SynchronousTestCase):
         service = self.start()
         example: Callable[[str], str] = service.example
         self.assertEqual(example("127.0.0.1:7007"), "netsuite echo 127.0.0.1:7007 hello")
+
+
+class NativeTests(SynchronousTestCase):
+    """The native dialect, as a configuration asks for it."""
+
+    def build(self, **options: Any) -> tuple[ListeningService, NativeEchoFactory]:
+        """Build the service, and give it with its factory."""
+        (service,) = build(EchoConfig(dialect="native", **options), MemoryReactorClock())
+        assert isinstance(service.factory, NativeEchoFactory)
+        return service, service.factory
+
+    def refusal(self, **options: Any) -> str:
+        """Tell why a configuration is refused."""
+        with self.assertRaises(ConfigurationError) as caught:
+            build(EchoConfig(**options), MemoryReactorClock())
+        return str(caught.exception)
+
+    def test_default(self) -> None:
+        """It listens on the default address for streams, and takes anybody."""
+        service, factory = self.build()
+        self.assertEqual([a.description for a in service.addresses], [EchoConfig().listen[0]])
+        self.assertEqual((factory.tokens, factory.requireIdentity), (None, False))
+        self.assertEqual(service.example("h:7"), "netsuite echo --dialect native h:7 hello")
+
+    def test_told(self) -> None:
+        """Checkers, the demand for a name, and the limits are the factory's."""
+        _, factory = self.build(auth=("memory:a:b",), requireIdentity=True, maxPending=3)
+        self.assertTrue(factory.requireIdentity)
+        self.assertIsNotNone(factory.tokens)
+        self.assertEqual(factory.limits.maxPending, 3)
+
+    def test_datagrams(self) -> None:
+        """Datagrams that are asked for are refused: there is no session over them."""
+        sentence = self.refusal(dialect="native", listen=("udp:7:interface=127.0.0.1",))
+        self.assertIn("speaks streams", sentence)
+
+    def test_contradictions(self) -> None:
+        """What belongs to the other dialect is refused on either side."""
+        of: dict[str, Any]
+        for of in ({"upper": False}, {"once": True}, {"reply": "x"}, {"service": "time"}):
+            self.assertIn("leave them out", self.refusal(dialect="native", **of))
+        for of in ({"auth": ("memory:a:b",)}, {"requireIdentity": True}):
+            self.assertIn("give the dialect native", self.refusal(**of))
+
+    def test_auth(self) -> None:
+        """A checker that cannot be is refused when the service is built."""
+        self.assertIn("'x:y'", self.refusal(dialect="native", auth=("x:y",)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -12,16 +13,33 @@ from OpenSSL.SSL import RECEIVED_SHUTDOWN, SENT_SHUTDOWN
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
 from tests.files.tree import descriptors, makeTree, write
 from tests.rexec.blocking import BlockingSocket, WouldBlock
-from twisted_netsuite.files.classic import PIECE, ClassicGetFactory
+from tests.trust.overseen import (
+    ANNA,
+    BOB,
+    CARL,
+    PLACE,
+    HeldNotes,
+    Told,
+    events,
+    overseen,
+    policyFrom,
+)
+from twisted_netsuite.errors import AuditUnavailable
+from twisted_netsuite.files.classic import PIECE, ClassicGet, ClassicGetFactory
 from twisted_netsuite.files.root import OpenFile, Root
+from twisted_netsuite.net import serving
 from twisted_netsuite.net.admission import ConnectionLimits
+from twisted_netsuite.net.chunks import MAX_HELD
 from twisted_netsuite.testing import BUFFER_SIZE
+from twisted_netsuite.trust.decisions import Policy
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity
+from twisted_netsuite.trust.oversight import Oversight
 
 READY = b"recv_ready"
 SMALL = b"a small file\n"
@@ -477,3 +495,453 @@ class LimitTests(ServedCase):
             self.refused(b"get " + names[turn % len(names)])
         self.assertNothingOpen()
         self.assertEqual(get(self.sock, b"small"), SMALL)
+
+
+POLICY = """
+[identities]
+"cert:anna" = ["reader"]
+"unix:bob" = ["own"]
+anonymous = ["guest"]
+[[roles.reader.files]]
+paths = ["/private/**"]
+deny = true
+[[roles.reader.files]]
+paths = ["/**"]
+durable = true
+[[roles.own.files]]
+root = "ROOT"
+[[roles.guest.files]]
+paths = ["/small"]
+"""
+
+
+class OverseenCase(ServedCase):
+    """Serves a tree to somebody whom a test names, with something standing over it."""
+
+    who = ANNA
+    policy: str | None = POLICY
+
+    def setUp(self) -> None:
+        self.notes = HeldNotes()
+        self.notes.holding = False
+        self.patch(serving, "identityOf", lambda _: self.who)
+        own = {"small": b"another small file", "private/x": b"bob's own"}
+        self.own = makeTree(os.path.abspath(self.mktemp()), own)
+        super().setUp()
+        os.mkdir(self.within("private"))
+        write(self.within("private/x"), b"private")
+
+    def connect(self) -> None:
+        self.clock = Clock()
+        text = self.policy and self.policy.replace("ROOT", self.own)
+        self.factory = ClassicGetFactory(
+            self.clock, self.root, self.limits, overseen(text, self.notes, "files")
+        )
+        self.sock = BlockingSocket(self.factory)
+
+    def connectAs(self, who: Identity) -> None:
+        """Connect as somebody."""
+        self.who = who
+        self.connect()
+
+    def denial(self, who: Identity) -> bytes:
+        """What somebody is told who is denied a file."""
+        return f"denied: the policy of this service does not allow it to {who}.".encode()
+
+
+class PolicyTests(OverseenCase):
+    """Who may read what."""
+
+    def test_rules(self) -> None:
+        """Each gets what the rules say, by certificate, by Unix account or as nobody; the others
+        get nothing."""
+        for who, name, content in (
+            (ANNA, b"small", SMALL),
+            (ANNA, b"a b/ c  d.txt", SMALL),
+            (ANNA, b"private/x", None),
+            (BOB, b"small", b"another small file"),
+            (BOB, b"private/x", b"bob's own"),
+            (ANONYMOUS, b"small", SMALL),
+            (ANONYMOUS, b"large", None),
+            (CARL, b"small", None),
+            (Identity("token", "anna"), b"small", None),
+        ):
+            self.connectAs(who)
+            for _ in range(2):
+                if content is None:
+                    self.assertEqual(self.refused(b"get " + name), self.denial(who))
+                else:
+                    self.assertEqual(get(self.sock, name), content)
+            self.sock.reset()
+        self.assertNothingOpen()
+
+    def test_nothingToLearn(self) -> None:
+        """A name that is denied is denied in the same words, whether there is such a file or
+        not."""
+        for name in (b"large", b"missing", b"private/x", b"../secret", b"a b", b"small\0", b""):
+            self.connectAs(ANONYMOUS)
+            self.assertEqual(self.refused(b"get " + name), self.denial(ANONYMOUS))
+
+    def test_refusals(self) -> None:
+        """What the policy allows is refused as without one."""
+        for name in (b"missing", b"a b"):
+            self.connect()
+            answer = self.refused(b"get " + name)
+            self.policy = None
+            self.connect()
+            self.assertEqual(self.refused(b"get " + name), answer)
+            self.policy = POLICY
+
+    def test_writtenOtherwise(self) -> None:
+        """However a name is written, the policy is asked about just the file that it names."""
+        for name in (b"small", b"/small", b"//small", b"./small", b"/.//./small/", b"small/."):
+            self.connectAs(ANONYMOUS)
+            self.assertEqual(get(self.sock, name), SMALL, name)
+        for name in (
+            *(b"private/x", b"/private/x", b"//private//x", b"./private/./x", b"/.//private/x/"),
+            *(b"a b/../private/x", b"private/../private/x", b"private/x\0", b"../root/private/x"),
+        ):
+            self.connectAs(ANNA)
+            self.assertEqual(self.refused(b"get " + name), self.denial(ANNA), name)
+
+    def test_notDecoded(self) -> None:
+        """Nothing in a name is an escape, neither to the policy nor to the disk."""
+        for name in (b"%2e%2e/secret", b"privat%65/x", b"private%2fx", b"\\private\\x"):
+            self.connect()
+            self.assertEqual(self.refused(b"get " + name), b"not-found: there is no such file.")
+        for name in (b"%2e", b"private%2fx", b"\xff\xfe", b"priv\xc1\xa1te"):
+            os.makedirs(os.path.dirname(os.fsencode(self.path) + b"/" + name), exist_ok=True)
+            with open(os.fsencode(self.path) + b"/" + name, "wb") as file:
+                file.write(name)
+            self.connect()
+            self.assertEqual(get(self.sock, name), name)
+
+    @settings(deadline=None, max_examples=300)
+    @given(
+        st.lists(
+            st.sampled_from(
+                [b"private", b"x", b"small", b"a b", b"", b".", b"..", b"%2e%2e", b"\xff", b"x\0"]
+            ),
+            max_size=6,
+        )
+    )
+    def test_sameFile(self, parts: list[bytes]) -> None:
+        """No name gets a file that a rule denies, or another than the one that is allowed."""
+        name = b"/".join(parts)
+        for who in (ANNA, ANONYMOUS):
+            self.connectAs(who)
+            self.sock.send(b"get " + name)
+            if self.sock.recv(1024).isdigit():
+                self.sock.send(READY)
+                content = self.sock.pending
+                self.assertNotEqual(content, b"private", name)
+                if who is ANONYMOUS:
+                    self.assertEqual(content, SMALL, name)
+            self.sock.reset()
+
+    def test_log(self) -> None:
+        """The log tells the whole reason of a denial, with the rule's file and line, on one line;
+        the peer is told neither."""
+        with capturedLogs() as told:
+            self.sock.send(b"get private/x")
+        self.assertEqual(
+            list(map(formatEvent, told)),
+            [
+                "127.0.0.1:50000 (cert:anna): refused b'get private/x': denied: cert:anna may not "
+                f"read '/private/x': {PLACE}:6 denies it."
+            ],
+        )
+        self.assertNotIn(b"policy.toml", self.sock.pending)
+
+    def test_records(self) -> None:
+        """Each request is recorded once, with what decides it; an acknowledgement is none."""
+        get(self.sock, b"small")
+        self.refused(b"get private/x")
+        self.sock.send(READY)
+        self.sock.send(READY)
+        read, denied = self.notes.records
+        self.assertEqual(
+            (read["event"], read["path"], read["rule"], read["durable"]),
+            ("files.read", b"/small", f"{PLACE}:9", True),
+        )
+        self.assertEqual((denied["event"], denied["path"]), ("files.read.denied", b"/private/x"))
+        self.assertEqual(denied["rule"], f"{PLACE}:6")
+
+    def test_auditAlone(self) -> None:
+        """Without a policy an audit log records what is read, and changes no byte."""
+        self.policy = None
+        self.connectAs(ANONYMOUS)
+        self.assertEqual(get(self.sock, b"private/x"), b"private")
+        self.assertEqual(self.refused(b"get x"), b"not-found: there is no such file.")
+        self.assertEqual(events(self.notes), ["files.read"] * 2)
+
+    def test_another(self) -> None:
+        """Another policy holds from the next request on; a file that is being sent comes whole."""
+        source = Told(policyFrom(POLICY.replace("ROOT", self.own)))
+        self.factory = ClassicGetFactory(
+            self.clock, self.root, self.limits, Oversight("files", source, self.notes)
+        )
+        self.sock = BlockingSocket(self.factory)
+        self.sock.send(b"get small")
+        source.policy = policyFrom("")
+        self.assertEqual(self.sock.recv(100), b"13")
+        self.sock.send(READY)
+        self.assertEqual(self.sock.recv(100), SMALL)
+        self.assertEqual(self.refused(b"get small"), self.denial(ANNA))
+
+
+class RuleRootTests(OverseenCase):
+    """A rule with a root of its own."""
+
+    who = BOB
+
+    def test_confined(self) -> None:
+        """Its root confines as the service's does, and leaves no descriptor."""
+        os.symlink("../secret", os.path.join(self.own, "link"))
+        for name, answer in (
+            (b"link", b"denied: only regular files are served, and no links."),
+            (b"missing", b"not-found: there is no such file."),
+            (b"private", b"denied: only regular files are served, and no links."),
+        ):
+            self.assertEqual(self.refused(b"get " + name), answer)
+        for _ in range(100):
+            self.assertEqual(get(self.sock, b"small"), b"another small file")
+        self.assertNothingOpen()
+
+    def test_missing(self) -> None:
+        """A root that cannot be opened is a refusal that names no path of the server, and one line
+        in the log with the rule and the path; once it is there, it is served."""
+        own = self.own
+        os.rename(own, own + ".away")
+        with capturedLogs() as told:
+            answer = self.refused(b"get small")
+        self.assertEqual(answer, b"denied: the file cannot be opened; the server's log says why.")
+        (line,) = map(formatEvent, told)
+        self.assertIn(f"{PLACE}:12: The root {own!r} cannot be opened: no such file", line)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertNothingOpen()
+        os.rename(own + ".away", own)
+        self.assertEqual(get(self.sock, b"small"), b"another small file")
+
+    def test_noDirectory(self) -> None:
+        """Nor does a root that is a file lead anywhere."""
+        self.own = self.within("small")
+        self.connect()
+        with capturedLogs():
+            self.assertIn(b"the server's log says why", self.refused(b"get small"))
+        self.assertNothingOpen()
+
+
+class WaitingTests(OverseenCase):
+    """While the audit log waits for its disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.notes.holding = True
+
+    def test_nothingOpens(self) -> None:
+        """No file is opened before the record is written; then it is sent."""
+        opened = mock.Mock(wraps=self.root.open)
+        self.patch(self.root, "open", opened)
+        self.sock.send(b"get small")
+        self.assertEqual(events(self.notes), ["files.read"])
+        self.assertBlocks()
+        self.assertNothingOpen()
+        opened.assert_not_called()
+        self.notes.let()
+        self.assertEqual(self.sock.recv(100), b"13")
+        self.sock.send(READY)
+        self.assertEqual(self.sock.recv(100), SMALL)
+        opened.assert_called_once_with(b"small")
+
+    def test_clientLeaves(self) -> None:
+        """For a client that leaves meanwhile nothing is opened, and nothing is left of it."""
+        opened = mock.Mock(wraps=self.root.open)
+        self.patch(self.root, "open", opened)
+        for chunks in ([b"get small"], [b"get small", READY, b"get large"]):
+            self.notes.holding = True
+            self.connect()
+            for chunk in chunks:
+                self.sock.send(chunk)
+            self.sock.reset()
+            with capturedLogs() as told:
+                self.notes.let()
+            self.assertEqual(list(told), [])
+            opened.assert_not_called()
+            self.assertNothingOpen()
+            self.assertEqual(self.factory.connections, set())
+            self.assertEqual(len(self.factory.admission), 0)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_refusedWhenGone(self) -> None:
+        """A refusal for a client that has left meanwhile is told to nobody."""
+        self.sock.send(b"get small")
+        self.sock.reset()
+        with capturedLogs() as told:
+            self.notes.giveUp(AuditUnavailable("full"))
+        self.assertEqual(list(told), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_halfClose(self) -> None:
+        """A client that ends its side meanwhile still gets its answer, be it a size or a refusal;
+        then the connection closes."""
+        for name, answer in ((b"small", b"13"), (b"x", b"err: not-found: there is no such file.")):
+            self.notes.holding = True
+            self.connect()
+            self.sock.send(b"get " + name)
+            self.sock.endWriting()
+            self.assertIsNone(self.sock.lost)
+            self.notes.let()
+            self.assertEqual(self.sock.recv(100), answer)
+            self.assertEqual(self.sock.recv(1), b"")
+            lost = self.sock.lost
+            assert lost is not None
+            self.assertIsInstance(lost.value, ConnectionDone)
+            self.assertNothingOpen()
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_halfCloseBehindRequests(self) -> None:
+        """All that a client has asked for before it ended its side is served, in order, though
+        each request waits for its own record."""
+        chunks = [b"get small", READY, b"get x", b"get large", READY, b"get small", READY]
+        for chunk in chunks:
+            self.sock.send(chunk)
+        self.sock.endWriting()
+        while self.notes.waiting:
+            self.notes.waiting.pop(0).callback(None)
+            self.sock.pair.flush()
+        self.assertEqual(
+            self.sock.pending,
+            b"13" + SMALL + b"err: not-found: there is no such file.512000" + LARGE + b"13" + SMALL,
+        )
+        self.assertIsNotNone(self.sock.lost)
+        self.assertEqual(len(self.notes.records), 4)
+        self.assertNothingOpen()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_halfCloseBehindMany(self) -> None:
+        """So it is when there are more of them than are served in one turn, and when the client
+        reads late."""
+        for stalled in (False, True):
+            self.notes.holding = True
+            self.connect()
+            for _ in range(100):
+                self.sock.send(b"get x")
+            self.sock.endWriting()
+            if stalled:
+                self.sock.stall()
+            self.notes.let()
+            for _ in range(20):
+                self.clock.advance(0)
+                self.sock.pair.flush()
+            self.sock.goOn()
+            answer = b"err: not-found: there is no such file."
+            self.assertEqual(self.sock.pending, answer * 100)
+            self.assertIsNotNone(self.sock.lost)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_order(self) -> None:
+        """Chunks that come meanwhile wait in order: an acknowledgement stays one."""
+        for chunk in (b"get small", b"get large", b"get empty", READY, b"get x"):
+            self.sock.send(chunk)
+        self.notes.let()
+        self.assertEqual(
+            self.sock.pending,
+            b"13" + SMALL + b"0" + b"err: not-found: there is no such file.",
+        )
+        self.assertEqual(
+            [record["path"] for record in self.notes.records], [b"/small", b"/empty", b"/x"]
+        )
+
+    def test_bounded(self) -> None:
+        """What comes meanwhile is held up to a bound; then the client is not read."""
+        self.sock.send(b"get small")
+        client, server = self.sock.pair.client, self.sock.pair.server
+        client.write(b"x" * 1_000_000)
+        self.sock.pair.flush(1000)
+        self.assertFalse(server.reading)
+        self.assertGreater(len(client.outgoing), 1_000_000 - MAX_HELD - 2000)
+
+    def test_idle(self) -> None:
+        """A disk that never answers does not hold a client for ever, nor anything of it."""
+        self.sock.send(b"get small")
+        with capturedLogs():
+            self.clock.advance(60)
+            self.assertIsNotNone(self.sock.lost)
+        self.notes.let()
+        self.assertNothingOpen()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop(self) -> None:
+        """A service that stops opens nothing any more."""
+        self.sock.send(b"get small")
+        ended = self.factory.abortConnections()
+        self.sock.pair.flush()
+        self.successResultOf(ended)
+        self.notes.let()
+        self.assertNothingOpen()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_unavailable(self) -> None:
+        """What cannot be recorded is refused, with one line in the log; when it can be again, the
+        next request is served."""
+        sentence = "The audit log cannot be written: no space left on device."
+        for now in (False, True):
+            self.connect()
+            with capturedLogs() as told:
+                self.notes.failure = AuditUnavailable(sentence) if now else None
+                self.sock.send(b"get small")
+                self.notes.giveUp(AuditUnavailable(sentence))
+            answer = f"audit-unavailable: {sentence}"
+            self.assertEqual(self.sock.recv(100), f"err: {answer}".encode())
+            self.assertEqual(
+                list(map(formatEvent, told)),
+                [f"127.0.0.1:50000 (cert:anna): refused b'get small': {answer}"],
+            )
+            self.assertNothingOpen()
+        self.notes.holding, self.notes.failure = False, None
+        self.assertEqual(get(self.sock, b"small"), SMALL)
+
+    def test_deniedAndUnavailable(self) -> None:
+        """A denial that cannot be recorded is still one, and is told as one."""
+        self.sock.send(b"get private/x")
+        self.assertBlocks()
+        self.notes.giveUp(AuditUnavailable("full"))
+        self.assertEqual(self.sock.recv(100), b"err: " + self.denial(ANNA))
+
+
+class FaultTests(OverseenCase):
+    """What nobody has expected."""
+
+    def broken(self, act: Callable[[], object]) -> None:
+        """One traceback is logged, the connection closes, and nothing is left."""
+        with capturedLogs() as told:
+            act()
+            self.assertIsNotNone(self.sock.lost)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        (fault,) = [event for event in told if event["log_level"] >= LogLevel.error]
+        self.assertIn("a fault of the service", formatEvent(fault))
+        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertNothingOpen()
+
+    def test_faults(self) -> None:
+        """A fault while permission is asked for, or while a file is opened, ends the
+        connection."""
+        failing = mock.Mock(side_effect=ZeroDivisionError)
+        for target, name in (
+            (self.notes, "record"),
+            (Policy, "files"),
+            (self.root, "open"),
+            (ClassicGet, "_take"),
+        ):
+            self.connect()
+            patched = self.patch(target, name, failing)
+            self.broken(lambda: self.sock.send(b"get small"))
+            patched.restore()
+
+    def test_later(self) -> None:
+        """So does one that comes after a while."""
+        self.notes.holding = True
+        self.sock.send(b"get small")
+        self.broken(lambda: self.notes.giveUp(ZeroDivisionError()))

@@ -9,6 +9,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.files.tree import makeTree
+from tests.trust.overseen import overseen
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.tap import FilesConfig, Options, build
@@ -96,3 +97,23 @@ class TapTests(SynchronousTestCase):
         """Addresses that are none, or are for datagrams, are named."""
         for listen in ("tcp:x", "nonsense", "udp:7021", "tcp:70000"):
             self.assertIn(repr(listen), self.refused(root=self.root, listen=(listen,)))
+
+    def test_oversight(self) -> None:
+        """A policy and an audit log stand over the factory; they are options of the plugin."""
+        words = ("--root", self.root, "--policy", "p.toml", "--audit", "a.log")
+        config = parsed(*words)
+        self.assertEqual((config.policy, config.audit), ("p.toml", "a.log"))
+        oversight = overseen("")
+        reactor: Any = MemoryReactorClock()
+        (service,) = build(config, reactor, oversight)
+        assert isinstance(service.factory, ClassicGetFactory)
+        self.addCleanup(service.factory.root.close)
+        self.assertIs(service.factory._oversight, oversight)
+
+    def test_beyondLoopback(self) -> None:
+        """With a policy it may be offered to anybody, as without: it can change nothing."""
+        reactor: Any = MemoryReactorClock()
+        config = FilesConfig(root=self.root, listen=("tcp:7021",))
+        (service,) = build(config, reactor, overseen(""))
+        assert isinstance(service.factory, ClassicGetFactory)
+        self.addCleanup(service.factory.root.close)

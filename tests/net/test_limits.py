@@ -114,6 +114,129 @@ class IdleTimerTests(SynchronousTestCase):
         self.assertEqual(self.fired, [wanted])
 
 
+class FirstTests(SynchronousTestCase):
+    """L{IdleTimer} with a time of its own for the first touch."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.fired: list[float] = []
+
+    def start(self, seconds: float, first: float) -> None:
+        """Start a timer that notes when it fires."""
+        self.timer = IdleTimer(
+            self.clock, seconds, lambda: self.fired.append(self.clock.seconds()), first
+        )
+        self.timer.start()
+
+    def run_(self, seconds: float = 100) -> None:
+        """Let time pass in small steps."""
+        self.clock.pump([0.25] * int(seconds * 4))
+
+    def test_silent(self) -> None:
+        """Without a touch it fires when the first time is over, not before, and once."""
+        self.start(10, 4)
+        self.clock.advance(3.75)
+        self.assertEqual((self.fired, self.timer.touched), ([], False))
+        self.run_()
+        self.assertEqual(self.fired, [4])
+
+    def test_touched(self) -> None:
+        """After a touch the first time counts no more, and the later one does from the touch."""
+        self.start(10, 4)
+        self.clock.advance(3.75)
+        self.timer.touch()
+        self.assertTrue(self.timer.touched)
+        self.run_()
+        self.assertEqual(self.fired, [13.75])
+
+    def test_longer(self) -> None:
+        """A first time that is longer than the later one wins no time."""
+        for touched, fired in ((False, 10), (True, 11)):
+            self.setUp()
+            self.start(10, 40)
+            self.clock.advance(1)
+            if touched:
+                self.timer.touch()
+            self.run_()
+            self.assertEqual(self.fired, [fired])
+
+    def test_equal(self) -> None:
+        """One that is as long makes no difference."""
+        self.start(10, 10)
+        self.clock.advance(9)
+        self.timer.touch()
+        self.run_()
+        self.assertEqual(self.fired, [19])
+
+    def test_onlyFirst(self) -> None:
+        """Without a later time it waits for the first touch alone, and then for nothing."""
+        self.start(0, 4)
+        self.run_()
+        self.assertEqual(self.fired, [4])
+        self.setUp()
+        self.start(0, 4)
+        self.clock.advance(3.75)
+        self.timer.touch()
+        self.run_()
+        self.assertEqual((self.fired, self.clock.getDelayedCalls()), ([], []))
+        self.timer.start()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_neither(self) -> None:
+        """Without either it waits for nothing."""
+        self.start(0, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_startedAgain(self) -> None:
+        """After a touch, a timer that is stopped and started waits for the later time."""
+        self.start(10, 4)
+        self.timer.touch()
+        self.timer.stop()
+        self.clock.advance(50)
+        self.timer.start()
+        self.run_()
+        self.assertEqual(self.fired, [60])
+
+    def test_startedAgainSilent(self) -> None:
+        """Without one, the first time begins anew."""
+        self.start(10, 4)
+        self.clock.advance(3)
+        self.timer.stop()
+        self.clock.advance(50)
+        self.timer.start()
+        self.run_(20)
+        self.assertEqual(self.fired, [57])
+
+    def test_oneCall(self) -> None:
+        """However often it is touched, one call is pending."""
+        self.start(10, 4)
+        for _ in range(1000):
+            self.clock.advance(0.125)
+            self.timer.touch()
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+
+    @settings(deadline=None, max_examples=100)
+    @given(
+        st.sampled_from([0.0, 2.0, 5.0, 10.0]),
+        st.sampled_from([0.0, 2.0, 5.0, 10.0]),
+        st.lists(st.integers(1, 60), max_size=20),
+    )
+    def test_anyTouches(self, seconds: float, first: float, quarters: list[int]) -> None:
+        """It fires at the end of the first pause that is too long, and at no other time."""
+        self.setUp()
+        self.start(seconds, first)
+        wanted: list[float] = []
+        begun = 0.0
+        allowed = min(filter(None, (first, seconds)), default=0.0)
+        for pause in (*quarters, 100):
+            if not wanted and allowed and pause / 4 >= allowed:
+                wanted = [begun + allowed]
+            self.run_(pause / 4)
+            begun, allowed = self.clock.seconds(), seconds
+            self.timer.touch()
+        self.assertEqual(self.fired, wanted)
+
+
 class TokenBucketsTests(SynchronousTestCase):
     """L{TokenBuckets} of one permit a second, three at once, for four keys."""
 

@@ -15,6 +15,7 @@ from twisted_netsuite.net.addresses import parseListen
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.net.serving import ServedFactory
 from twisted_netsuite.ops.config import Kind, Listen, StreamConfig
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 
 class SampleConfig(StreamConfig, frozen=True, kw_only=True):
@@ -28,7 +29,9 @@ class SampleConfig(StreamConfig, frozen=True, kw_only=True):
     plain: str = ""
 
 
-def build(config: SampleConfig, reactor: Any) -> list[ListeningService]:
+def build(
+    config: SampleConfig, reactor: Any, oversight: Oversight = UNSEEN
+) -> list[ListeningService]:
     """Build one service, or two when its colour is green; a root of C{wrong} is refused."""
     if config.root == "wrong":
         raise ConfigurationError("The root 'wrong' is wrong; give another.")

@@ -20,9 +20,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ops.sample import SAMPLE, SampleConfig
 from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.files.classic import ClassicGetFactory
+from twisted_netsuite.files.tap import KIND as FILES
+from twisted_netsuite.files.tap import FilesConfig
 from twisted_netsuite.net.listening import ListeningService
+from twisted_netsuite.ops.config import readConfig
+from twisted_netsuite.ops.guards import GuardedApplication
 from twisted_netsuite.ops.launch import (
     DESCRIPTORS,
+    Planned,
     TableService,
     build,
     dialled,
@@ -30,6 +36,7 @@ from twisted_netsuite.ops.launch import (
     makerFor,
 )
 from twisted_netsuite.ops.options import PluginOptions, optionsFor
+from twisted_netsuite.trust.audit import AuditLog
 
 SampleOptions = optionsFor(SAMPLE, "A sample.")
 
@@ -208,6 +215,113 @@ class LaunchTests(SynchronousTestCase):
         with self.assertRaises(SystemExit) as caught:
             makerFor(SAMPLE)(options)
         self.assertIn("netsuite-sample: The root", str(caught.exception.code))
+
+
+class GuardedTests(SynchronousTestCase):
+    """What stands over the services that L{launch} builds."""
+
+    def setUp(self) -> None:
+        self.directory = os.path.abspath(self.mktemp())
+        os.mkdir(self.directory)
+        self.policy = self.path("policy.toml", "")
+        self.audit = os.path.join(self.directory, "audit.log")
+        self.opened: list[AuditLog] = []
+        self.patch(AuditLog, "open", lambda log: self.opened.append(log))
+
+    def path(self, name: str, text: str) -> str:
+        """Write a file."""
+        path = os.path.join(self.directory, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def planned(self, *names: str, **told: Any) -> list[Planned]:
+        """Plan file services."""
+        values = {
+            "root": self.directory,
+            "listen": ["tcp:0:interface=127.0.0.1"],
+            "policy": self.policy,
+            "audit": self.audit,
+        }
+        config = readConfig(FilesConfig, values | told, str)
+        return [(FILES, name, config) for name in names]
+
+    def launched(self, planned: list[Planned], *words: str, source: str = "") -> GuardedApplication:
+        """Launch them."""
+        options = PluginOptions()
+        options.parseOptions(list(words))
+        application = launch(options, planned, source)
+        assert isinstance(application, GuardedApplication)
+        for service in application:
+            assert isinstance(service, ListeningService)
+            assert isinstance(service.factory, ClassicGetFactory)
+            self.addCleanup(service.factory.root.close)
+        return application
+
+    def refused(self, planned: list[Planned], *words: str, source: str = "") -> str:
+        """Launch, and give the sentence of the refusal."""
+        with self.assertRaises(SystemExit) as caught:
+            self.launched(planned, *words, source=source)
+        return str(caught.exception.code)
+
+    def test_shared(self) -> None:
+        """Services that name the same files share them, however the paths are written; each log is
+        opened once."""
+        relative = [os.path.relpath(path) for path in (self.policy, self.audit)]
+        dotted = [f"{self.directory}/./{name}" for name in ("policy.toml", "audit.log")]
+        planned = self.planned("a")
+        for name, (policy, audit) in (("b", relative), ("c", dotted)):
+            planned += self.planned(name, policy=policy, audit=audit)
+        application = self.launched(planned)
+        guards = application._guards
+        self.assertEqual([*guards.policies, *guards.audits], [self.policy, self.audit])
+        self.assertEqual(self.opened, list(guards.audits.values()))
+
+    def test_other(self) -> None:
+        """For a service that has neither, nothing is opened."""
+        guards = self.launched(self.planned("a", policy="", audit=""))._guards
+        self.assertEqual((guards.policies, guards.audits, self.opened), ({}, {}, []))
+
+    def test_badPolicy(self) -> None:
+        """A policy that is wrong ends the program with one sentence that names the file of the
+        services, the service, and the policy's line; when checked, too."""
+        bad = self.path("bad.toml", "[identities]\nanonymous = 3\n")
+        planned = [*self.planned("files.a"), *self.planned("files.b", policy=bad)]
+        for words in ([], ["--check"]):
+            sentence = self.refused(planned, *words, source="suite.toml")
+            begin = f"netsuite: suite.toml: files.b: {bad}:2: identities.anonymous is 3"
+            self.assertTrue(sentence.startswith(begin), sentence)
+            self.assertNotIn("\n", sentence)
+            self.assertIn(f"netsuite: {bad}:2: ", self.refused(planned[1:], *words))
+
+    def test_check(self) -> None:
+        """A check reads the policy and opens no log."""
+        self.patch(sys, "stdout", io.StringIO())
+        self.assertEqual(self.refused(self.planned("a"), "--check"), "0")
+        self.assertEqual(self.opened, [])
+        self.assertEqual(os.listdir(self.directory), ["policy.toml"])
+
+    def test_logInUse(self) -> None:
+        """A log that cannot be opened ends the program with one sentence."""
+
+        def fail(log: AuditLog) -> None:
+            raise ConfigurationError(f"The audit log {log.path!r} cannot be used: mend that.")
+
+        self.patch(AuditLog, "open", fail)
+        self.assertEqual(
+            self.refused(self.planned("a"), source="suite.toml"),
+            f"netsuite: suite.toml: The audit log {self.audit!r} cannot be used: mend that.",
+        )
+
+    def test_portInUse(self) -> None:
+        """Services that cannot listen leave no record of having begun."""
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+            where = f"tcp:{sock.getsockname()[1]}:interface=127.0.0.1"
+            sentence = self.refused(self.planned("a", listen=[where]))
+        self.assertIn("address already in use", sentence)
+        self.assertEqual(self.opened, [])
 
 
 class TableTests(SynchronousTestCase):

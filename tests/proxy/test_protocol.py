@@ -4,6 +4,10 @@ Forwarding of streams between a client and a target in memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL.SSL import Error as SSLError
@@ -15,17 +19,23 @@ from twisted.internet.error import (
     DNSLookupError,
 )
 from twisted.internet.interfaces import ISSLTransport
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
 from tests.echo.farend import FarEnd, sayGoodbyeOverTLS
 from tests.proxy.wires import Wires
+from tests.trust.overseen import ANNA, CARL, PLACE, HeldNotes, Told, events, overseen, policyFrom
+from twisted_netsuite.errors import AuditUnavailable
+from twisted_netsuite.net import serving
 from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.serving import CLOSE_TIMEOUT
 from twisted_netsuite.proxy.protocol import HALF_CLOSED_IDLE, MAX_EARLY, MAX_LOGGED
 from twisted_netsuite.testing import BUFFER_SIZE, MemoryTransport
+from twisted_netsuite.trust.decisions import Policy
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 
 class ProxyTestCase(SynchronousTestCase):
@@ -638,7 +648,7 @@ class IdleTests(ProxyTestCase):
             wires.settle()
         [line] = [formatEvent(event) for event in events]
         self.assertIn("127.0.0.1:50000: target.example:80 was lost: ", line)
-        self.assertIn("certificate verify failed", line)
+        self.assertIn("the peer's certificate was refused", line)
         self.assertAborted(wires.client)
         self.assertGone(wires)
 
@@ -774,3 +784,314 @@ class InterleavingTests(ProxyTestCase):
         self.assertEqual(client.far.received, target.sent)
         self.assertTrue(client.far.ended and target.far.ended)
         self.assertClean(wires)
+
+
+POLICY = """
+[identities]
+"cert:anna" = ["member"]
+"cert:carl" = ["elsewhere"]
+[[roles.member.proxy]]
+to = ["target.example"]
+ports = [80]
+durable = true
+[[roles.elsewhere.proxy]]
+to = ["target.example"]
+ports = [443]
+"""
+
+
+class OverseenCase(ProxyTestCase):
+    """One flow of somebody whom a test names, with something standing over it."""
+
+    who = ANNA
+
+    def setUp(self) -> None:
+        self.notes = HeldNotes()
+        self.notes.holding = False
+        self.patch(serving, "identityOf", lambda _: self.who)
+
+    def wires(self, policy: str | None = POLICY, **told: Any) -> Wires:
+        """Let somebody connect."""
+        return Wires(**{"oversight": overseen(policy, self.notes, "proxy"), **told})
+
+    def heard(self, act: Callable[[], object]) -> list[str]:
+        """Do something, and read what is logged."""
+        with capturedLogs() as events:
+            act()
+        return [formatEvent(event) for event in events]
+
+    def assertNeverReached(self, wires: Wires) -> None:
+        """Nobody has connected to the target, and nothing is left of the client."""
+        self.assertEqual(wires.endpoint.pairs, [])
+        self.assertEqual(wires.factory.targets, set())
+        self.assertEqual(len(wires.factory.admission), 0)
+        self.assertGone(wires)
+        self.successResultOf(wires.factory.abortConnections())
+
+
+class PolicyTests(OverseenCase):
+    """Who may be connected with the target."""
+
+    def test_allowed(self) -> None:
+        """Who may be connected is, and every byte passes as without a policy; the record tells
+        who, where to, and by which rule."""
+        for policy, oversight in ((POLICY, None), (None, UNSEEN)):
+            wires = self.wires(policy, **({"oversight": oversight} if oversight else {}))
+            wires.client.transport.write(b"hello")
+            wires.client.transport.loseWriteConnection()
+            wires.settle()
+            self.assertEqual(wires.target.received, b"hello")
+            wires.target.transport.write(b"5")
+            wires.target.transport.loseConnection()
+            wires.settle()
+            self.assertEqual(wires.client.received, b"5")
+            self.assertClean(wires)
+        self.assertEqual(
+            self.notes.records,
+            [
+                {
+                    "event": "proxy.connect",
+                    "service": "proxy",
+                    "peer": "127.0.0.1:50000",
+                    "identity": "cert:anna",
+                    "target": "target.example:80",
+                    "rule": f"{PLACE}:5",
+                    "durable": True,
+                }
+            ],
+        )
+
+    def test_denied(self) -> None:
+        """Who may not be connected is closed cleanly with nothing sent to the target, and one line
+        in the log says who and why."""
+        for who, why in (
+            (CARL, f"no rule allows it; {PLACE}:9 comes near, but not for port 80 (ports)"),
+            (Identity("unix", "anna"), "it has no role in this policy"),
+            (ANONYMOUS, "it has no role in this policy"),
+        ):
+            self.who = who
+
+            def act() -> None:
+                self.flow = self.wires()
+                self.flow.client.transport.write(b"early")
+                self.flow.settle()
+
+            lines = self.heard(act)
+            shown = "" if who is ANONYMOUS else f" ({who})"
+            cause = f"{who} may not be connected with target.example:80: {why}."
+            self.assertEqual(lines, [f"127.0.0.1:50000{shown}: closed, {cause}"])
+            self.assertEqual(self.notes.records[-1]["event"], "proxy.connect.denied")
+            self.assertEqual(self.notes.records[-1]["reason"], cause)
+            self.assertTrue(self.flow.client.ended)
+            self.assertEqual(self.flow.client.received, b"")
+            self.assertNeverReached(self.flow)
+
+    def test_auditAlone(self) -> None:
+        """Without a policy an audit log records who is connected, and changes nothing."""
+        self.who = ANONYMOUS
+        wires = self.wires(None)
+        wires.client.transport.write(b"hello")
+        wires.settle()
+        self.assertEqual(wires.target.received, b"hello")
+        self.assertEqual(events(self.notes), ["proxy.connect"])
+
+    def test_another(self) -> None:
+        """Another policy holds for the next client; a flow goes on as it was allowed."""
+        source = Told(policyFrom(POLICY))
+        wires = self.wires(oversight=Oversight("proxy", source, self.notes))
+        source.policy = policyFrom("")
+        with capturedLogs():
+            other = wires.connect()
+            wires.client.transport.write(b"hello")
+            wires.settle()
+        self.assertTrue(other.ended)
+        self.assertEqual(wires.target.received, b"hello")
+        self.assertEqual(len(wires.endpoint.pairs), 1)
+
+    def test_loop(self) -> None:
+        """A client that is the proxy itself is turned away before anybody is asked."""
+        wires = self.wires()
+        self.notes.records.clear()
+        with capturedLogs():
+            wires.connect(
+                IPv4Address("TCP", "127.0.0.1", 40_000), IPv4Address("TCP", "127.0.0.1", 7)
+            )
+            wires.settle()
+        self.assertEqual(self.notes.records, [])
+
+
+class WaitingTests(OverseenCase):
+    """While the audit log waits for its disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.notes.holding = True
+
+    def test_nothingConnects(self) -> None:
+        """The target is not connected before the record is written; then it gets what the client
+        had sent, in order."""
+        wires = self.wires()
+        for data in (b"one ", b"two "):
+            wires.client.transport.write(data)
+            wires.settle()
+        self.assertEqual(events(self.notes), ["proxy.connect"])
+        self.assertEqual(wires.endpoint.pairs, [])
+        self.notes.let()
+        wires.client.transport.write(b"three")
+        wires.settle()
+        self.assertEqual(wires.target.received, b"one two three")
+
+    def test_earlyDataIsBounded(self) -> None:
+        """What a client sends meanwhile is taken up to the limit of early data, and none is
+        lost."""
+        wires = self.wires()
+        data = bytes(range(256)) * 4096
+        wires.client.transport.write(data)
+        wires.settle(1000)
+        self.assertFalse(wires.toClient.reading)
+        self.assertLess(len(data) - len(wires.client.transport.outgoing), MAX_EARLY + 1000)
+        self.notes.let()
+        wires.settle(1000)
+        self.assertEqual(wires.target.received, data)
+
+    def test_clientLeaves(self) -> None:
+        """For a client that is lost meanwhile the target is not connected, without a word."""
+        wires = self.wires()
+        wires.client.transport.write(b"early")
+        wires.settle()
+        wires.client.transport.abortConnection()
+        wires.settle()
+        self.assertEqual(self.heard(self.notes.let), [])
+        self.assertNeverReached(wires)
+
+    def test_halfClose(self) -> None:
+        """A client that ends its side meanwhile still gets the target's answer."""
+        wires = self.wires()
+        wires.client.transport.write(b"hello")
+        wires.client.transport.loseWriteConnection()
+        wires.settle()
+        self.notes.let()
+        wires.settle()
+        self.assertEqual(wires.target.received, b"hello")
+        self.assertTrue(wires.target.ended)
+        wires.target.transport.write(b"5")
+        wires.target.transport.loseConnection()
+        wires.settle()
+        self.assertEqual(wires.client.received, b"5")
+        self.assertClean(wires)
+
+    def test_closedBothWays(self) -> None:
+        """What a client sent before it closed both ways at once still reaches a target that is
+        allowed, and none that is not."""
+        for who, delivered in ((ANNA, True), (CARL, False)):
+            self.who, self.notes.holding = who, True
+            wires = self.wires()
+            wires.client.transport.write(b"hello")
+            wires.settle()
+            wires.toClient.loseConnection()
+            wires.settle()
+            with capturedLogs():
+                self.notes.let()
+                wires.settle()
+            if delivered:
+                self.assertEqual(wires.target.received, b"hello")
+                self.assertGone(wires)
+            else:
+                self.assertNeverReached(wires)
+
+    def test_stop(self) -> None:
+        """A proxy that stops connects nobody any more."""
+        wires = self.wires()
+        ended = wires.factory.abortConnections()
+        wires.settle()
+        self.successResultOf(ended)
+        self.notes.let()
+        self.assertNeverReached(wires)
+
+    def test_idle(self) -> None:
+        """A disk that never answers does not hold a client for ever."""
+        wires = self.wires(limits=ConnectionLimits(idleTimeout=10))
+        with capturedLogs():
+            wires.clock.advance(10)
+            wires.settle()
+        self.notes.let()
+        self.assertNeverReached(wires)
+
+    def test_unavailable(self) -> None:
+        """Without a record nobody is connected, now or after a while, and one line says why."""
+        sentence = "The audit log cannot be written: no space left on device."
+        wires = self.wires()
+
+        def later() -> None:
+            self.notes.giveUp(AuditUnavailable(sentence))
+            wires.settle()
+
+        line = f"127.0.0.1:50000 (cert:anna): closed, {sentence}"
+        self.assertEqual(self.heard(later), [line])
+        self.assertNeverReached(wires)
+        self.notes.failure = AuditUnavailable(sentence)
+        self.assertEqual(self.heard(lambda: self.wires().settle()), [line])
+        self.notes.failure, self.notes.holding = None, False
+        wires = self.wires()
+        wires.client.transport.write(b"x")
+        wires.settle()
+        self.assertEqual(wires.target.received, b"x")
+
+    def test_deniedAndUnavailable(self) -> None:
+        """A denial that cannot be recorded is still one."""
+        self.who = CARL
+        wires = self.wires()
+
+        def later() -> None:
+            self.notes.giveUp(AuditUnavailable("full"))
+            wires.settle()
+
+        (line,) = self.heard(later)
+        self.assertIn("cert:carl may not be connected", line)
+        self.assertNeverReached(wires)
+
+
+class FaultTests(OverseenCase):
+    """What nobody has expected."""
+
+    def broken(self, act: Callable[[], Wires]) -> None:
+        """One traceback is logged, the client is closed, and nothing is left."""
+        with capturedLogs() as told:
+            wires = act()
+            wires.settle()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        (fault,) = [event for event in told if event["log_level"] >= LogLevel.error]
+        self.assertIn("a fault of the service", formatEvent(fault))
+        self.assertIsNotNone(wires.toClient.lost)
+        self.assertNeverReached(wires)
+
+    def test_permit(self) -> None:
+        """A fault while permission is asked for ends the connection."""
+        failing = mock.Mock(side_effect=ZeroDivisionError)
+        for target, name in ((self.notes, "record"), (Policy, "proxy")):
+            patched = self.patch(target, name, failing)
+            self.broken(self.wires)
+            patched.restore()
+
+    def test_connecting(self) -> None:
+        """So does one when the target is about to be connected."""
+
+        def act() -> Wires:
+            self.notes.holding = True
+            wires = self.wires()
+            self.patch(wires.endpoint, "connect", mock.Mock(side_effect=ZeroDivisionError))
+            self.notes.let()
+            return wires
+
+        self.broken(act)
+
+    def test_later(self) -> None:
+        """So does one that comes after a while."""
+        self.notes.holding = True
+
+        def act() -> Wires:
+            wires = self.wires()
+            self.notes.giveUp(ZeroDivisionError())
+            return wires
+
+        self.broken(act)

@@ -10,10 +10,11 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.trust.overseen import overseen
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.proxy.protocol import ProxyFactory
-from twisted_netsuite.proxy.tap import Options, ProxyConfig, build
+from twisted_netsuite.proxy.tap import Options, ProxyConfig, _place, build
 
 
 class BuildTests(SynchronousTestCase):
@@ -104,3 +105,56 @@ class BuildTests(SynchronousTestCase):
         """Without a target the plugin ends with one sentence that names the option."""
         error = self.assertRaises(SystemExit, Options().parseOptions, [])
         self.assertIn("--to is missing; give where to forward to", str(error))
+
+
+class PolicyTests(SynchronousTestCase):
+    """What a policy knows of a target."""
+
+    def place(self, to: str, policy: str | None = "") -> tuple[str, int]:
+        """Build a proxy, and tell by what a policy would know its target."""
+        [service] = build(ProxyConfig(to=to), MemoryReactorClock(), overseen(policy))
+        assert isinstance(service.factory, ProxyFactory)
+        return service.factory._place
+
+    def test_known(self) -> None:
+        """A target is known by the host and the port that are dialled, however it is written."""
+        for to, place in (
+            ("db.internal:5432", ("db.internal", 5432)),
+            ("192.0.2.1:80", ("192.0.2.1", 80)),
+            ("[2001:db8::1]:80", ("2001:db8::1", 80)),
+            ("tcp:db.internal:5432", ("db.internal", 5432)),
+            ("tcp:host=db.internal:port=5432", ("db.internal", 5432)),
+            ("tcp:db.internal:5432:timeout=3", ("db.internal", 5432)),
+            (r"tcp:2001\:db8\:\:1:80", ("2001:db8::1", 80)),
+            ("tls:db.internal:443", ("db.internal", 443)),
+            ("tls:host=db.internal:port=443", ("db.internal", 443)),
+        ):
+            self.assertEqual(self.place(to), place)
+
+    def test_mutualTLS(self) -> None:
+        """So is one that is reached with a certificate."""
+        patterns = _place("mtls:db.internal:443:cert=anna.pem:ca=ca.pem", overseen(""))
+        self.assertEqual(patterns, ("db.internal", 443))
+
+    def test_unknown(self) -> None:
+        """A target without host and port, or with a second one behind them, is refused where there
+        is a policy; without one it is taken."""
+        for to in (
+            "unix:/run/db.sock",
+            "unix:path=/run/db.sock",
+            "tcp:port=5432:host=db.internal",
+            "tcp:host=good.example:5432:host=bad.example",
+            r"tls:good.example:443:endpoint=tcp\:bad.example\:443",
+        ):
+            error: Any = self.assertRaises(ConfigurationError, self.place, to)
+            self.assertEqual(
+                error.sentence,
+                f"A policy knows targets by host and port, and {to!r} does not say these alone; "
+                "forward to HOST:PORT, or leave the policy out.",
+            )
+            self.assertEqual(self.place(to, None), ("", 0))
+
+    def test_escaped(self) -> None:
+        """What only looks like a field in an escaped one is none."""
+        place = _place(r"tcp:good.example:80:bindAddress=a\:host=b", overseen(""))
+        self.assertEqual(place, ("good.example", 80))

@@ -28,6 +28,7 @@ from twisted_netsuite.testing import (
     MemoryTransport,
     connectPair,
 )
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 PEER = IPv4Address("TCP", "127.0.0.1", 50_000)
 
@@ -114,6 +115,7 @@ class Wires:
         limits: ConnectionLimits = DEFAULT_LIMITS,
         tlsClient: bool = False,
         tlsTarget: bool = False,
+        oversight: Oversight = UNSEEN,
     ) -> None:
         """
         @param wait: whether the target accepts only when it is told to.
@@ -122,6 +124,7 @@ class Wires:
         @param limits: bounds the connections.
         @param tlsClient: whether clients seem to connect over TLS.
         @param tlsTarget: whether the target seems to be reached over TLS.
+        @param oversight: what stands over the proxy.
         """
         self._tlsClient = tlsClient
         self.clock = Clock()
@@ -135,6 +138,8 @@ class Wires:
             targetName="target.example:80",
             logData=logData,
             limits=limits,
+            oversight=oversight,
+            place=("target.example", 80),
         )
         self._transports: list[MemoryTransport] = []
         self.client = self.connect()

@@ -6,19 +6,35 @@ import json
 import os
 import pwd
 import struct
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
 from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.rexec.blocking import BlockingSocket, WouldBlock
+from tests.trust.overseen import (
+    ANNA,
+    BOB,
+    CARL,
+    PLACE,
+    HeldNotes,
+    Told,
+    events,
+    overseen,
+    policyFrom,
+)
+from twisted_netsuite.errors import AuditUnavailable
+from twisted_netsuite.net import serving
 from twisted_netsuite.net.admission import ConnectionLimits
+from twisted_netsuite.net.chunks import MAX_HELD
 from twisted_netsuite.rexec.classic import (
     MAX_PROGRAM,
     ClassicExecFactory,
@@ -29,6 +45,9 @@ from twisted_netsuite.rexec.classic import (
 )
 from twisted_netsuite.rexec.collect import CommandLimits
 from twisted_netsuite.testing import BUFFER_SIZE, FakeCommand, FakeSpawner
+from twisted_netsuite.trust.decisions import Policy
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 from twisted_netsuite.wire.header import AnswerParser
 
 DIALECTS: tuple[Dialect, ...] = ("raw", "length", "header")
@@ -821,3 +840,512 @@ class ProgramNameTests(SynchronousTestCase):
     def test_anything(self, line: bytes) -> None:
         """No line of bytes, however wrong, is without an answer."""
         self.assertNotIn("/", programName(line))
+
+
+POLICY = """
+[identities]
+"cert:anna" = ["shell"]
+"unix:bob" = ["briefly"]
+"cert:carl" = ["other"]
+[[roles.shell.exec]]
+shell = true
+durable = true
+[[roles.briefly.exec]]
+shell = true
+time-limit = 2
+output-limit = 4
+[[roles.other.exec]]
+argv = ["/bin/ls"]
+"""
+
+
+class OverseenCase(ServedCase):
+    """Serves somebody whom a test names, with something standing over it."""
+
+    who = ANNA
+
+    def setUp(self) -> None:
+        self.notes = HeldNotes()
+        self.notes.holding = False
+        self.patch(serving, "identityOf", lambda _: self.who)
+        self.oversee("raw")
+
+    def oversee(self, dialect: Dialect = "raw", policy: str | None = POLICY, **told: Any) -> None:
+        """Serve, with a policy and an audit log."""
+        self.serve(
+            dialect,
+            **{"allowShell": False, "oversight": overseen(policy, self.notes, "exec"), **told},
+        )
+
+    def denial(self, who: Identity) -> bytes:
+        """What somebody is told who is denied a command."""
+        return f"netsuite: the policy of this service does not allow it to {who}.\n".encode()
+
+
+class PolicyTests(OverseenCase):
+    """Who may have a shell, and how much of it."""
+
+    def test_deniedByDefault(self) -> None:
+        """Who has no rule for a shell gets none, in any dialect's own form; the next is asked for
+        anew."""
+        for who in (ANONYMOUS, CARL, Identity("unix", "root"), Identity("token", "anna")):
+            self.who = who
+            for dialect in DIALECTS:
+                self.oversee(dialect)
+                for _ in range(2):
+                    self.sock.send(b"/bin/ls")
+                    self.assertEqual(answer(dialect, self.sock), self.denial(who))
+                self.assertEqual(self.spawner.commands, [])
+                self.assertBlocks()
+
+    def test_header(self) -> None:
+        """The header of a denial says so, with the status for what may not be run."""
+        self.who = ANONYMOUS
+        self.oversee("header")
+        self.sock.send(b"ls -l")
+        header, _ = headerAnswer(self.sock)
+        self.assertEqual((header["exit_status"], header["outcome"]), (126, "denied"))
+        self.assertEqual(header["filename"], "ls")
+
+    def test_allowed(self) -> None:
+        """Who has a rule for a shell gets one by a certificate or a Unix account."""
+        for who in (ANNA, BOB):
+            self.who = who
+            for dialect in DIALECTS:
+                self.oversee(dialect)
+                self.run_(b"ls", out=b"x")
+                self.assertEqual(answer(dialect, self.sock), b"x")
+
+    def test_otherOutcomes(self) -> None:
+        """Under a policy that allows all, every answer is byte for byte as without one."""
+        for dialect in DIALECTS:
+            answers = []
+            plain: dict[str, Any] = {"policy": None, "allowShell": True, "oversight": UNSEEN}
+            for told in ({}, plain):
+                self.oversee(dialect, **told)
+                self.run_(b"ls", out=b"out", err=b"err", code=3)
+                answers.append(answer(dialect, self.sock))
+                self.sock.send(b"x")
+                self.command.die(9)
+                answers.append(answer(dialect, self.sock))
+                self.spawner.failure = OSError(24, os.strerror(24))
+                self.sock.send(b"x")
+                answers.append(answer(dialect, self.sock))
+            self.assertEqual(answers[:3], answers[3:])
+
+    def test_auditAlone(self) -> None:
+        """Without a policy an audit log changes nothing of who may what."""
+        self.who = ANONYMOUS
+        self.oversee(policy=None)
+        self.sock.send(b"ls")
+        self.assertEqual(self.sock.recv(1024), REFUSAL)
+        self.oversee(policy=None, allowShell=True)
+        self.run_(b"ls", out=b"x")
+        self.assertEqual(self.sock.recv(1024), b"x")
+        self.assertEqual(events(self.notes), ["exec.start.denied", "exec.start", "exec.end"])
+        self.assertEqual([record["durable"] for record in self.notes.records], [False] * 3)
+
+    def test_log(self) -> None:
+        """The log tells the whole reason of a denial, with the rule's file and line, on one line;
+        the peer is told neither."""
+        self.who = CARL
+        self.oversee(policy=POLICY + "[[roles.other.exec]]\nshell = true\ndeny = true\n")
+        with capturedLogs() as told:
+            self.sock.send(b"ls; rm x")
+        (line,) = map(formatEvent, told)
+        self.assertEqual(
+            line,
+            "127.0.0.1:50000 (cert:carl): refused b'ls; rm x': cert:carl may not have a shell run "
+            f"'ls; rm x': {PLACE}:15 denies it.",
+        )
+        self.assertNotIn(b"policy.toml", self.sock.pending)
+
+    def test_limits(self) -> None:
+        """What bounds a command is the smaller of the rule's and the service's own."""
+        for service, output, seconds in (
+            (CommandLimits(), 4, 2.0),
+            (CommandLimits(3, 1), 3, 1.0),
+            (CommandLimits(3, 100), 3, 2.0),
+            (CommandLimits(100, 1), 4, 1.0),
+        ):
+            self.who = BOB
+            self.oversee("header", commandLimits=service)
+            self.sock.send(b"yes")
+            self.command.out(b"1" * output)
+            self.assertFalse(self.command.asked)
+            self.command.out(b"1")
+            self.assertTrue(self.command.asked)
+            self.command.die(15)
+            _, payload = headerAnswer(self.sock)
+            self.assertIn(b"the output limit of %d bytes" % output, payload)
+            self.sock.send(b"sleep")
+            self.clock.advance(seconds - 0.1)
+            self.assertFalse(self.command.asked)
+            self.clock.advance(0.1)
+            self.assertTrue(self.command.asked)
+            self.command.die(15)
+            _, payload = headerAnswer(self.sock)
+            self.assertIn(b"the time limit of %g s" % seconds, payload)
+
+    def test_withoutLimits(self) -> None:
+        """A rule that names no limits leaves the service's own."""
+        self.oversee("header", commandLimits=CommandLimits(output=2))
+        self.sock.send(b"yes")
+        self.command.out(b"123")
+        self.command.die(15)
+        _, payload = headerAnswer(self.sock)
+        self.assertIn(b"the output limit of 2 bytes", payload)
+
+    def test_unheld(self) -> None:
+        """A rule that asks for what no classic dialect can hold to allows nothing here: log and
+        audit log name the rule's place, and what it asks for in its own words."""
+        self.who = CARL
+        for asks, word in (
+            ('user = "nobody"', "user"),
+            ("concurrency = 1", "concurrency"),
+            ("cpu-time = 5", "cpu-time"),
+            ('memory = "1 GiB"', "memory"),
+            ("processes = 3", "processes"),
+            ("open-files = 9", "open-files"),
+            ('file-size = "1 MiB"', "file-size"),
+            ('cwd = ["/srv", "/srv/**"]', "cwd"),
+            ('user = "nobody"\nmemory = 4096', "user, memory"),
+        ):
+            self.oversee(policy=f"{POLICY}[[roles.other.exec]]\nshell = true\n{asks}\n")
+            with capturedLogs() as told:
+                self.sock.send(b"ls")
+            self.assertEqual(self.sock.recv(1024), self.denial(CARL))
+            self.assertEqual(self.spawner.commands, [])
+            cause = f"{PLACE}:15 asks for {word}, which this dialect cannot hold to."
+            self.assertTrue(formatEvent(told[0]).endswith(cause), formatEvent(told[0]))
+            self.assertEqual(self.notes.records[-1]["event"], "exec.start.denied")
+            self.assertEqual(self.notes.records[-1]["reason"], cause)
+
+    def test_held(self) -> None:
+        """What a rule only permits to clients that can ask for it is in nobody's way."""
+        self.who = CARL
+        allows = 'env = ["LC_*"]\ncwd = ["/srv/**"]\npty = true\ndetach = true\n'
+        self.oversee(policy=f"{POLICY}[[roles.other.exec]]\nshell = true\n{allows}")
+        self.run_(b"ls", out=b"x")
+        self.assertEqual(self.sock.recv(10), b"x")
+
+    def test_another(self) -> None:
+        """Another policy holds from the next command on; one that runs is left alone."""
+        source = Told(policyFrom(POLICY))
+        self.oversee(oversight=Oversight("exec", source, self.notes))
+        self.sock.send(b"one")
+        source.policy = policyFrom("")
+        self.assertFalse(self.command.asked)
+        self.command.exit()
+        self.assertEqual(self.sock.recv(10), b"\n")
+        self.sock.send(b"two")
+        self.assertEqual(self.sock.recv(1000), self.denial(ANNA))
+        self.assertEqual(self.lines(), [b"one"])
+
+    def test_browser(self) -> None:
+        """What a web browser sends is asked of nobody, and not recorded as a command."""
+        with capturedLogs():
+            self.sock.send(b"GET / HTTP/1.1\r\n\r\n")
+        self.assertEqual(self.notes.records, [])
+
+
+class WaitingTests(OverseenCase):
+    """While the audit log waits for its disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.notes.holding = True
+
+    def test_nothingStarts(self) -> None:
+        """No command starts before its record is written; then it does."""
+        for dialect in DIALECTS:
+            self.notes.holding = True
+            self.oversee(dialect)
+            self.sock.send(b"ls")
+            self.clock.advance(1000)
+            self.assertEqual(self.spawner.commands, [])
+            self.assertEqual(self.notes.records[-1]["event"], "exec.start")
+            self.assertBlocks()
+            self.notes.let()
+            self.command.out(b"x")
+            self.command.exit()
+            self.assertEqual(answer(dialect, self.sock), b"x")
+
+    def test_record(self) -> None:
+        """The record tells who wants to run what, by which rule, and must be on the disk."""
+        self.sock.send(b"ls -l \xff")
+        self.assertEqual(
+            self.notes.records,
+            [
+                {
+                    "event": "exec.start",
+                    "service": "exec",
+                    "peer": "127.0.0.1:50000",
+                    "identity": "cert:anna",
+                    "command": b"ls -l \xff",
+                    "rule": f"{PLACE}:6",
+                    "durable": True,
+                }
+            ],
+        )
+
+    def test_clientLeaves(self) -> None:
+        """For a client that leaves meanwhile nothing starts, and the log says that of it."""
+        for leave in (self.reset, self.endWriting):
+            self.notes.holding = True
+            self.notes.records.clear()
+            self.oversee()
+            self.sock.send(b"one")
+            self.sock.send(b"two")
+            leave()
+            self.notes.let()
+            self.sock.pair.flush()
+            self.assertEqual(self.spawner.commands, [])
+            self.assertEqual(events(self.notes), ["exec.start", "exec.end"])
+            self.assertEqual(self.notes.records[-1]["outcome"], "not-started")
+            self.assertIsNone(self.notes.records[-1]["status"])
+            self.assertEqual(self.factory.connections, set())
+            self.assertEqual(len(self.factory.admission), 0)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            self.assertIsNone(self.successResultOf(self.factory.abortConnections()))
+
+    def reset(self) -> None:
+        """Vanish."""
+        self.sock.reset()
+
+    def endWriting(self) -> None:
+        """Close one side."""
+        self.sock.endWriting()
+
+    def test_order(self) -> None:
+        """Chunks that come meanwhile wait in order, and are asked about one by one."""
+        for line in (b"one", b"two", b"three"):
+            self.sock.send(line)
+        self.assertEqual([record["command"] for record in self.notes.records], [b"one"])
+        self.notes.let()
+        for line in (b"one", b"two", b"three"):
+            self.assertEqual(self.lines()[-1], line)
+            self.command.out(line)
+            self.command.exit()
+            self.assertEqual(self.sock.recv(100), line)
+
+    def test_bounded(self) -> None:
+        """What comes meanwhile is held up to a bound; then the client is not read."""
+        self.sock.send(b"first")
+        client, server = self.sock.pair.client, self.sock.pair.server
+        client.write(b"x" * 1_000_000)
+        self.sock.pair.flush(1000)
+        self.assertFalse(server.reading)
+        self.assertGreater(len(client.outgoing), 1_000_000 - MAX_HELD - 2000)
+        self.notes.let()
+        for _ in range(2):
+            self.command.exit()
+            self.sock.recv(10)
+        self.assertEqual(len(self.lines()), 3)
+        self.assertEqual(self.lines()[1:], [b"x" * 1000] * 2)
+
+    def test_idle(self) -> None:
+        """The wait is not the client's, and costs it nothing of its idle timeout."""
+        self.oversee(limits=ConnectionLimits(idleTimeout=60))
+        self.sock.send(b"ls")
+        self.clock.advance(600)
+        self.assertIsNone(self.sock.lost)
+        self.notes.let()
+        self.command.exit()
+        self.assertEqual(self.sock.recv(10), b"\n")
+
+    def test_unavailable(self) -> None:
+        """What cannot be recorded is refused in each dialect's own form, with one line in the
+        log; when it can be again, the next command runs."""
+        sentence = "The audit log cannot be written: no space left on device."
+        for dialect in DIALECTS:
+            self.notes.holding, self.notes.failure = True, None
+            self.oversee(dialect)
+            self.sock.send(b"ls")
+            with capturedLogs() as told:
+                self.notes.giveUp(AuditUnavailable(sentence))
+            self.assertEqual(answer(dialect, self.sock), f"netsuite: {sentence}\n".encode())
+            self.assertEqual(
+                list(map(formatEvent, told)),
+                [f"127.0.0.1:50000 (cert:anna): refused b'ls': {sentence}"],
+            )
+            self.notes.failure = AuditUnavailable(sentence)
+            self.sock.send(b"ls")
+            self.assertEqual(answer(dialect, self.sock), f"netsuite: {sentence}\n".encode())
+            self.assertEqual(self.spawner.commands, [])
+            self.notes.holding, self.notes.failure = False, None
+            self.run_(b"ls", out=b"x")
+            self.assertEqual(answer(dialect, self.sock), b"x")
+
+    def test_deniedAndUnavailable(self) -> None:
+        """A denial that cannot be recorded is still one, and is told as one."""
+        self.who = CARL
+        self.oversee()
+        self.sock.send(b"ls")
+        self.assertBlocks()
+        self.notes.giveUp(AuditUnavailable("full"))
+        self.assertEqual(self.sock.recv(1000), self.denial(CARL))
+
+    def test_unavailableWhenGone(self) -> None:
+        """A record that fails after its client has left harms nobody."""
+        self.sock.send(b"ls")
+        self.sock.reset()
+        with capturedLogs():
+            self.notes.giveUp(AuditUnavailable("full"))
+        self.assertEqual(events(self.notes), ["exec.start"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class EndRecordTests(OverseenCase):
+    """A command whose start was recorded has its end recorded, however it ends."""
+
+    def ended(self) -> dict[str, Any]:
+        """The last record, of an end that follows a start."""
+        start, end = self.notes.records[-2:]
+        self.assertEqual((start["event"], end["event"]), ("exec.start", "exec.end"))
+        for name in ("service", "peer", "identity", "command"):
+            self.assertEqual(start[name], end[name])
+        self.assertFalse(end["durable"])
+        return end
+
+    def test_outcomes(self) -> None:
+        """The end tells outcome, status and bytes, as the header does."""
+        self.oversee("header", commandLimits=CommandLimits(4, 2))
+
+        def limit() -> None:
+            self.command.out(b"12345")
+            self.command.die(15)
+
+        def time() -> None:
+            self.clock.advance(2)
+            self.command.die(15)
+
+        for act, outcome, status in (
+            (lambda: self.command.exit(3), "exited", 3),
+            (lambda: self.command.die(9), "signalled", 137),
+            (limit, "limit", 125),
+            (time, "timed-out", 124),
+        ):
+            self.sock.send(b"ls")
+            act()
+            _, payload = headerAnswer(self.sock)
+            end = self.ended()
+            self.assertEqual((end["outcome"], end["status"]), (outcome, status))
+            self.assertEqual(end["output"], len(payload))
+
+    def test_clientGone(self) -> None:
+        """A command that is ended as its client has left has an end like any other."""
+        for leave in (self.sock.reset, self.sock.endWriting):
+            self.notes.records.clear()
+            self.oversee()
+            leave = getattr(self.sock, leave.__name__)
+            self.sock.send(b"sleep 9")
+            leave()
+            self.assertTrue(self.command.asked)
+            self.assertEqual(events(self.notes), ["exec.start"])
+            self.command.die(15)
+            self.assertEqual(self.ended()["outcome"], "signalled")
+
+    def test_notStarted(self) -> None:
+        """A command that was permitted and could not be started has an end that says why."""
+        self.oversee(policy=None, allowShell=True)
+        self.spawner.failure = OSError(24, os.strerror(24))
+        self.sock.send(b"ls")
+        end = self.ended()
+        self.assertEqual((end["outcome"], end["status"]), ("limit", 125))
+        self.sock.send(b"l\0s")
+        end = self.ended()
+        self.assertEqual((end["outcome"], end["status"]), ("denied", 126))
+
+    def test_fault(self) -> None:
+        """Nor does a fault of ours leave a start without an end."""
+        self.patch(self.spawner, "failure", ZeroDivisionError())
+        with capturedLogs():
+            self.sock.send(b"ls")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.ended()["outcome"], "not-started")
+        self.assertIsNotNone(self.sock.lost)
+
+    def closeLogWith(self, ended: Deferred[None]) -> None:
+        """Close the audit log as soon as the factory says that all has ended."""
+
+        def close(_: object) -> None:
+            self.notes.failure = AuditUnavailable("The audit log is not open.")
+
+        ended.addCallback(close)
+
+    def test_stop(self) -> None:
+        """When the service stops, the end of the last command comes before the log is closed."""
+        self.sock.send(b"sleep 9")
+        ended = self.factory.abortConnections()
+        self.closeLogWith(ended)
+        self.sock.pair.flush()
+        self.assertNoResult(ended)
+        self.command.die(15)
+        self.successResultOf(ended)
+        self.assertEqual(self.ended()["outcome"], "signalled")
+
+    def test_stopWhileWaiting(self) -> None:
+        """A service that stops waits for a command that was about to start, and tells its end."""
+        self.notes.holding = True
+        self.sock.send(b"sleep 9")
+        ended = self.factory.abortConnections()
+        self.closeLogWith(ended)
+        self.sock.pair.flush()
+        self.assertNoResult(ended)
+        self.notes.let()
+        self.successResultOf(ended)
+        self.assertEqual(self.ended()["outcome"], "not-started")
+        self.assertEqual(self.spawner.commands, [])
+
+    def test_unavailable(self) -> None:
+        """That the end cannot be recorded does not keep the answer from the client."""
+        self.sock.send(b"ls")
+        self.notes.failure = AuditUnavailable("full")
+        self.command.out(b"x")
+        self.command.exit()
+        self.assertEqual(self.sock.recv(10), b"x")
+
+
+class FaultTests(OverseenCase):
+    """What nobody has expected."""
+
+    def broken(self, act: Callable[[], object]) -> None:
+        """One traceback is logged, the connection closes, and nothing is left."""
+        with capturedLogs() as told:
+            act()
+            self.assertIsNotNone(self.sock.lost)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        (fault,) = [event for event in told if event["log_level"] >= LogLevel.error]
+        self.assertIn("a fault of the service", formatEvent(fault))
+        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIsNone(self.successResultOf(self.factory.abortConnections()))
+
+    def test_permit(self) -> None:
+        """A fault while permission is asked for, now or after a while, ends the connection."""
+        failing = mock.Mock(side_effect=ZeroDivisionError)
+        for target, name in ((self.notes, "record"), (Policy, "shell")):
+            self.oversee()
+            patched = self.patch(target, name, failing)
+            self.broken(lambda: self.sock.send(b"ls"))
+            patched.restore()
+        self.notes.holding = True
+        self.oversee()
+        self.sock.send(b"ls")
+        self.broken(lambda: self.notes.giveUp(ZeroDivisionError()))
+
+    def test_answer(self) -> None:
+        """So does one while an answer is made."""
+        self.oversee()
+        self.sock.send(b"ls")
+        self.patch(self.factory, "transcode", mock.Mock(side_effect=ZeroDivisionError))
+        self.broken(self.command.exit)
+
+    def test_heldBehind(self) -> None:
+        """A fault behind chunks that wait ends the connection, and runs none of them."""
+        self.notes.holding = True
+        self.sock.send(b"one")
+        self.sock.send(b"two")
+        self.broken(lambda: self.notes.giveUp(ZeroDivisionError()))
+        self.assertEqual(self.spawner.commands, [])

@@ -13,9 +13,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.unix import Port
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.trust.overseen import overseen
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.rexec.classic import ClassicExecFactory
 from twisted_netsuite.rexec.tap import ExecConfig, Options, build
+from twisted_netsuite.trust.audit import AuditNotes
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 
 def parsed(*words: str) -> ExecConfig:
@@ -126,6 +129,57 @@ class TapTests(SynchronousTestCase):
             self.assertIn(repr(listen), self.refused(listen=(listen,)))
 
 
+class PolicyTests(SynchronousTestCase):
+    """The service with a policy."""
+
+    def refused(self, **values: Any) -> str:
+        """Build, and give the sentence of the refusal."""
+        reactor: Any = MemoryReactorClock()
+        config = ExecConfig(**values)
+        error: Any = self.assertRaises(ConfigurationError, build, config, reactor, overseen(""))
+        assert isinstance(error, ConfigurationError)
+        return error.sentence
+
+    def test_allowShell(self) -> None:
+        """A shell for everybody and a policy contradict each other."""
+        self.assertEqual(
+            self.refused(allowShell=True),
+            "A policy says who may use a shell, and allow-shell would let everybody; leave one of "
+            "them out.",
+        )
+
+    def test_beyondLoopback(self) -> None:
+        """Nobody on other machines may try what the policy allows, who has not proven who he
+        is."""
+        for listen in ("tcp:7512", "tcp:7512:interface=192.0.2.1", "haproxy:tcp:7512"):
+            sentence = self.refused(listen=("tcp:1:interface=127.0.0.1", listen))
+            self.assertIn(f"{listen!r} can be reached from other machines", sentence)
+            self.assertIn("anyone could try what the policy allows", sentence)
+            self.assertIn("mtls:PORT:cert=FILE:clientCA=FILE", sentence)
+
+    def test_here(self) -> None:
+        """On loopback and on Unix sockets it stands over the factory."""
+        reactor: Any = MemoryReactorClock()
+        for listen in ("tcp:7512:interface=127.0.0.1", "unix:/tmp/exec.sock"):
+            oversight = overseen("")
+            (service,) = build(ExecConfig(listen=(listen,)), reactor, oversight)
+            assert isinstance(service.factory, ClassicExecFactory)
+            self.assertIs(service.factory._oversight, oversight)
+
+    def test_audit(self) -> None:
+        """An audit log alone changes nothing of where the service may listen."""
+        reactor: Any = MemoryReactorClock()
+        oversight = overseen(None, AuditNotes())
+        build(ExecConfig(listen=("tcp:7512",)), reactor, oversight)
+        config = ExecConfig(listen=("tcp:7512",), allowShell=True)
+        self.assertRaises(ConfigurationError, build, config, reactor, oversight)
+
+    def test_options(self) -> None:
+        """Policy and audit log are options of the plugin."""
+        config = parsed("--policy", "p.toml", "--audit", "a.log")
+        self.assertEqual((config.policy, config.audit), ("p.toml", "a.log"))
+
+
 class UNIXReactor(MemoryReactorClock):
     """A reactor in memory that really binds Unix sockets."""
 
@@ -144,11 +198,13 @@ class UNIXTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, directory)
         self.path = os.path.join(directory, "exec.sock")
 
-    def mode(self, options: str = "", *, allowShell: bool = True) -> int:
+    def mode(
+        self, options: str = "", *, allowShell: bool = True, oversight: Oversight = UNSEEN
+    ) -> int:
         """Listen there, and tell the rights that the socket had."""
         reactor: Any = UNIXReactor()
         config = ExecConfig(listen=(f"unix:{self.path}{options}",), allowShell=allowShell)
-        (service,) = build(config, reactor)
+        (service,) = build(config, reactor, oversight)
         service.startService()
         mode = stat.S_IMODE(os.stat(self.path).st_mode)
         stopped = service.stopService()
@@ -173,3 +229,9 @@ class UNIXTests(SynchronousTestCase):
     def test_withoutShell(self) -> None:
         """Without a shell there is nothing to keep others from."""
         self.assertEqual(self.mode(allowShell=False), 0o666)
+
+    def test_policy(self) -> None:
+        """With a policy it is the user's alone, too, until a mode lets in those whom it names."""
+        told: dict[str, Any] = {"allowShell": False, "oversight": overseen("")}
+        self.assertEqual(self.mode(**told), 0o600)
+        self.assertEqual(self.mode(":mode=666", **told), 0o666)

@@ -18,6 +18,7 @@ from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.ops.config import Kind, Listen, ServiceConfig
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import absolute, optionsFor
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 
 class ChatConfig(ServiceConfig, frozen=True, kw_only=True):
@@ -36,12 +37,15 @@ class ChatConfig(ServiceConfig, frozen=True, kw_only=True):
     ] = ""
 
 
-def build(config: ChatConfig, reactor: Any) -> list[ListeningService]:
+def build(
+    config: ChatConfig, reactor: Any, oversight: Oversight = UNSEEN
+) -> list[ListeningService]:
     """
     Build the service.
 
     @param config: what it was told.
     @param reactor: what it will run on.
+    @param oversight: what stands over it.
     @return: one service for the clients, and one for the operators.
     @raise ConfigurationError: when an address or the socket cannot be used.
     """

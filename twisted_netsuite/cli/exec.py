@@ -36,6 +36,6 @@ async def runCommand(
         endpoint, reactor, dialect=cast(Dialect, dialect), name=address, timeout=timeout
     )
     answer = await session.run(command)
-    session.close()
+    await session.close()
     writeOut(answer.output)
     return answer.status or 0

@@ -58,7 +58,7 @@ async def getFile(
     else:
         with wholeFile(_target(local, name)) as file:
             await session.get(name, file.write)
-    session.close()
+    await session.close()
     return 0
 
 

@@ -81,6 +81,9 @@ class Program(click.Group):
             program = error.ctx.command_path if error.ctx else "netsuite"
             click.echo(f"{_sentence(error)}; see {program} --help.", err=True)
             sys.exit(NetsuiteError.exitStatus)
+        except NetsuiteError as error:
+            click.echo(cleanText(f"netsuite: {error.sentence}"), err=True)
+            sys.exit(error.exitStatus)
         except click.ClickException as error:
             click.echo(f"{_sentence(error)}.", err=True)
             sys.exit(NetsuiteError.exitStatus)
@@ -106,19 +109,40 @@ def main() -> None:
 @main.command()
 @click.argument("address")
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
+@click.option(
+    "--dialect",
+    type=click.Choice(["classic", "native"]),
+    default="classic",
+    show_default=True,
+    help="What the server speaks.",
+)
+@click.option("--user", metavar="NAME", default="", help="Who you are, in the native dialect.")
+@click.option(
+    "--token-file", metavar="FILE", default="", help="The file with the token that proves it."
+)
 @_tls
 @_TIMEOUT
 def echo(
-    address: str, texts: tuple[str, ...], timeout: float, files: TrustFiles | None
+    address: str,
+    texts: tuple[str, ...],
+    timeout: float,
+    files: TrustFiles | None,
+    dialect: str,
+    user: str,
+    token_file: str,
 ) -> NoReturn:
     """Send each TEXT and print its answer on a line of its own.
 
-    ADDRESS may also be udp:HOST:PORT.
+    ADDRESS may also be udp:HOST:PORT in the classic dialect.
     """
+    if dialect != "native" and (user or token_file):
+        raise click.UsageError("--user and --token-file are for --dialect native.")
     from twisted_netsuite.cli.echo import echoTexts
+    from twisted_netsuite.cli.login import readLogin
     from twisted_netsuite.cli.run import run
 
-    run(lambda reactor: echoTexts(reactor, address, texts, timeout, files))
+    login = readLogin(user, token_file) if dialect == "native" else None
+    run(lambda reactor: echoTexts(reactor, address, texts, timeout, files, login))
 
 
 @main.command("exec")

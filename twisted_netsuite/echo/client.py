@@ -1,12 +1,18 @@
 """
-The client of echo over streams; over datagrams L{net.conversation} has all it takes.
+The clients of echo over streams, classic and native; over datagrams L{net.conversation} has all it
+takes.
 """
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from twisted_netsuite.echo.messages import RECORDS, SERVICE, Echo
+from twisted_netsuite.errors import ConnectionFailed, ProtocolError, TimedOut
 from twisted_netsuite.net.conversation import Conversation, converse
+from twisted_netsuite.net.sessionclient import ClientSession, helloFor, openSession
+from twisted_netsuite.wire.session import MAX_DATA, RECORD_ROOM, SessionCodec
 
 #: Seconds of silence after which an answer shorter than its message is taken to be complete: a
 #: service may answer a fixed text.
@@ -42,9 +48,13 @@ class EchoSession:
             self._timeout, QUIET, len(message), MAX_ANSWER
         )
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._conversation.close()
+    def close(self) -> Deferred[None]:
+        """
+        Close the connection.
+
+        @return: fires when it is closed.
+        """
+        return self._conversation.close()
 
 
 async def connectEcho(
@@ -61,3 +71,86 @@ async def connectEcho(
     @raise ConnectionFailed: with the reason.
     """
     return EchoSession(await converse(endpoint, clock, name), timeout)
+
+
+class NativeEchoSession(ClientSession):
+    """Sends messages over a session, one at a time, and reads the answer to each."""
+
+    timeout = 10.0
+    _asking = False
+
+    async def ask(self, message: bytes) -> bytes:
+        """
+        Send a message.
+
+        @param message: any bytes; what one record cannot hold goes in several, one after the other.
+        @return: what came back.
+        @raise TimedOut: when a record does not come back in time.
+        @raise ConnectionFailed: when the session is over, or the server has said GOODBYE.
+        @raise ProtocolError: when the server answers something else.
+        """
+        if self.draining:
+            raise ConnectionFailed(f"{self.peerName()} stops: nothing new is begun.")
+        self._asking = True
+        try:
+            return b"".join([await self._exchange(piece) for piece in self._pieces(message)])
+        finally:
+            self._asking = False
+            if self.goodbye is not None:
+                self.finish()
+
+    def sessionDraining(self) -> None:
+        """Close, unless an answer is on its way."""
+        if not self._asking:
+            self.finish()
+
+    def _pieces(self, message: bytes) -> list[bytes]:
+        size = min(MAX_DATA, self.MAX_LENGTH - RECORD_ROOM)
+        starts = range(0, max(1, len(message)), size)
+        return [message[start : start + size] for start in starts]
+
+    async def _exchange(self, data: bytes) -> bytes:
+        self.send(Echo(data=data))
+        try:
+            answer = await self.next(self.timeout)
+        except TimedOut as error:
+            # What comes late would be taken for the answer to something else.
+            self.abandon(error)
+            raise
+        if not isinstance(answer, Echo):
+            raise ProtocolError(f"{self.peerName()} answered something else.")
+        return answer.data
+
+
+async def connectNativeEcho(
+    endpoint: IStreamClientEndpoint,
+    clock: IReactorTime,
+    *,
+    name: str,
+    user: str | None = None,
+    token: str | None = None,
+    timeout: float = 10.0,
+) -> NativeEchoSession:
+    """
+    Connect to a native echo service.
+
+    @param endpoint: where to.
+    @param clock: the reactor, or a fake clock in tests.
+    @param name: the address, for sentences.
+    @param user: who we are, together with a token.
+    @param token: the proof; it is sent only over TLS or a Unix socket.
+    @param timeout: seconds for the session to open, and for each record to come back.
+    @return: an open session.
+    @raise NetsuiteError: as with L{connectSession}.
+    """
+    session = await openSession(
+        NativeEchoSession,
+        endpoint,
+        clock,
+        SessionCodec(RECORDS),
+        helloFor(SERVICE, user=user, token=token),
+        name=name,
+        timeout=timeout,
+    )
+    session.timeout = timeout
+    return session

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from twisted.internet.protocol import DatagramProtocol
 
+from twisted_netsuite.echo.native import NativeEchoFactory
 from twisted_netsuite.echo.protocol import EchoDatagrams, EchoFactory, answerFor
 from twisted_netsuite.echo.simple import (
     ChargenDatagrams,
@@ -28,9 +29,14 @@ from twisted_netsuite.net.addresses import DatagramAddress, parseListen
 from twisted_netsuite.net.datagrams import largestAnswer
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.net.serving import ServedFactory
+from twisted_netsuite.ops.auth import tokensFrom
 from twisted_netsuite.ops.config import Kind, Listen, StreamConfig
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import optionsFor
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
+
+#: Where datagrams are answered unless something else is said.
+DEFAULT_UDP = "udp:7007:interface=127.0.0.1"
 
 
 class EchoConfig(StreamConfig, frozen=True, kw_only=True):
@@ -38,15 +44,26 @@ class EchoConfig(StreamConfig, frozen=True, kw_only=True):
 
     listen: Listen = (
         "tcp:7007:interface=127.0.0.1",
-        "udp:7007:interface=127.0.0.1",
+        DEFAULT_UDP,
     )
     service: Annotated[
         Literal["echo", "discard", "chargen", "daytime", "time"],
         msgspec.Meta(description="Which of the simple services to be."),
     ] = "echo"
     dialect: Annotated[
-        Literal["classic"], msgspec.Meta(description="What is spoken on the wire.")
+        Literal["classic", "native"],
+        msgspec.Meta(description="What is spoken on the wire; native is for streams only."),
     ] = "classic"
+    auth: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="What checks the tokens of native clients, as strcred names it, such as "
+            "file:PATH; may be given many times, and each is asked in turn."
+        ),
+    ] = ()
+    requireIdentity: Annotated[
+        bool, msgspec.Meta(description="Refuse native clients that prove no identity.")
+    ] = False
     upper: Annotated[
         bool,
         msgspec.Meta(description="Upper-case the answers' ASCII letters, as the tutorials do."),
@@ -59,12 +76,15 @@ class EchoConfig(StreamConfig, frozen=True, kw_only=True):
     ] = ""
 
 
-def build(config: EchoConfig, reactor: Any) -> list[ListeningService]:
+def build(
+    config: EchoConfig, reactor: Any, oversight: Oversight = UNSEEN
+) -> list[ListeningService]:
     """
     Build the service.
 
     @param config: what it was told.
     @param reactor: what it will run on.
+    @param oversight: what stands over it.
     @return: one service.
     @raise ConfigurationError: when an address cannot be used, or options contradict each other.
     """
@@ -72,6 +92,13 @@ def build(config: EchoConfig, reactor: Any) -> list[ListeningService]:
         raise ConfigurationError(
             f"The service {config.service} answers by its RFC, so it takes no once, reply or "
             "no-upper; leave them out."
+        )
+    if config.dialect == "native":
+        return [_native(config, reactor)]
+    if config.auth or config.requireIdentity:
+        raise ConfigurationError(
+            "The classic dialect has no names, so it takes no auth and no require-identity; leave "
+            "them out, or give the dialect native."
         )
     addresses = [parseListen(reactor, text, ("stream", "datagram")) for text in config.listen]
     datagrams = any(isinstance(address, DatagramAddress) for address in addresses)
@@ -91,6 +118,28 @@ def build(config: EchoConfig, reactor: Any) -> list[ListeningService]:
             example=lambda address: f"netsuite echo {address} hello",
         )
     ]
+
+
+def _native(config: EchoConfig, reactor: Any) -> ListeningService:
+    if config.service != "echo" or config.once or config.reply or not config.upper:
+        raise ConfigurationError(
+            "The native dialect answers each record as it came, so it takes no other service, no "
+            "once, no reply and no no-upper; leave them out."
+        )
+    # The default address for datagrams is for the other dialect.
+    given = [text for text in config.listen if text != DEFAULT_UDP]
+    return ListeningService(
+        reactor,
+        [parseListen(reactor, text, ("stream",)) for text in given],
+        factory=NativeEchoFactory(
+            reactor,
+            tokens=tokensFrom(config.auth),
+            requireIdentity=config.requireIdentity,
+            limits=config.limits(),
+        ),
+        dialect=config.dialect,
+        example=lambda address: f"netsuite echo --dialect native {address} hello",
+    )
 
 
 def _factory(config: EchoConfig, reactor: Any) -> ServedFactory:

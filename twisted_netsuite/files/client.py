@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from twisted_netsuite.errors import (
@@ -85,9 +86,13 @@ class ClassicFiles:
             return
         raise ProtocolError(f"The server sent {unasked[:40]!r} behind a file of no bytes.")
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._conversation.close()
+    def close(self) -> Deferred[None]:
+        """
+        Close the connection.
+
+        @return: fires when it is closed.
+        """
+        return self._conversation.close()
 
 
 def _refusal(name: str, reason: str) -> NetsuiteError:

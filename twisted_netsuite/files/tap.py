@@ -14,12 +14,13 @@ from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.net.addresses import parseListen
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.config import Count, Kind, Listen, StreamConfig
+from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import absolute, optionsFor
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 
-class FilesConfig(StreamConfig, frozen=True, kw_only=True):
+class FilesConfig(GuardedConfig, frozen=True, kw_only=True):
     """What the file service can be told."""
 
     root: Annotated[
@@ -38,18 +39,21 @@ class FilesConfig(StreamConfig, frozen=True, kw_only=True):
     ] = 400
 
 
-def build(config: FilesConfig, reactor: Any) -> list[ListeningService]:
+def build(
+    config: FilesConfig, reactor: Any, oversight: Oversight = UNSEEN
+) -> list[ListeningService]:
     """
     Build the service.
 
     @param config: what it was told.
     @param reactor: what it will run on.
+    @param oversight: what stands over it.
     @return: one service.
     @raise ConfigurationError: when an address or the root cannot be used.
     """
     addresses = [parseListen(reactor, text, ("stream",)) for text in config.listen]
     root = absolute(config.root)
-    factory = ClassicGetFactory(reactor, Root(root), config.limits())
+    factory = ClassicGetFactory(reactor, Root(root), config.limits(), oversight)
     return [
         ListeningService(
             reactor,

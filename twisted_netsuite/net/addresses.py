@@ -8,6 +8,7 @@ takes notes, so that any endpoint, also one from another package, can be checked
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 import re
@@ -133,9 +134,12 @@ class StreamAddress:
         @return: one for each socket; empty when the endpoint does not say, as with sockets that are
             inherited.
         """
-        return self._notes().binds
+        return self._notes.binds
 
+    @functools.cached_property
     def _notes(self) -> _BindNotes:
+        # Taken once, while it is parsed: C{twistd} may change its directory before it listens, and
+        # files that the description names by a relative path would not be found any more.
         notes = _BindNotes()
         with contextlib.suppress(ValueError, TypeError, AttributeError, NotImplementedError):
             absolute = _withAbsolutePath(self.description)
@@ -154,7 +158,7 @@ class StreamAddress:
         """
         if self.description.startswith("haproxy:"):
             factory = BalancedFactory(factory)
-        elif self._notes().overTLS:
+        elif self._notes.overTLS:
             factory = HandshakeGateFactory(factory, clock)
         return cast(Deferred[IListeningPort], maybeDeferred(self.endpoint.listen, factory))
 

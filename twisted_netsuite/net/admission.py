@@ -7,10 +7,12 @@ decide when a connection comes, and cost nothing after it.
 
 from __future__ import annotations
 
-import ipaddress
+import math
+import socket
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IReactorTime
@@ -35,6 +37,9 @@ MAX_SOURCES = 16_384
 #: Seconds of its rate that a source may use at once.
 RATE_BURST = 2
 
+#: What stands before an IPv4 address in the IPv6 address of a socket for both (RFC 4291, 2.5.5.2).
+_MAPPED = bytes(10) + b"\xff\xff"
+
 
 @dataclass(frozen=True)
 class ConnectionLimits:
@@ -48,14 +53,15 @@ class ConnectionLimits:
     @ivar maxPerSource: connections at a time from one source, an IPv4 address or an IPv6 network of
         64 bits; 0 means no bound. 500 are half of all, so that one source leaves room for others.
     @ivar maxPending: connections at a time that have not proven who they are; one more ends the
-        oldest of them. 100 are some seconds' worth of handshakes for one process, and a peer that
-        means to finish its own is done long before it is the oldest.
+        oldest of the source that has the most of them. 100 are some seconds' worth of handshakes
+        for one process, and a peer that means to finish its own is done long before it is that.
     @ivar connectionRate: new connections a second from one source; 0 means no bound. 1000 are a
         fifth of what one process can accept.
     @ivar penalty: seconds for which a source is turned away after its fourth failure to prove who
-        it is, twice as many after each further one; 0 means never.
-    @ivar handshakeTimeout: seconds for a TLS handshake: three round trips of the slowest link, and
-        a key that a person must touch.
+        it is, twice as many after each further one up to L{MAX_PENALTY}; 0 means never. 1 s is
+        nothing to a person, and ten failures later a guesser waits for minutes.
+    @ivar handshakeTimeout: seconds for a TLS handshake: 10 s are three round trips of the slowest
+        link, and a key that a person must touch.
     @ivar firstMessageTimeout: seconds until the first byte of a message; 0 means no bound but that
         of idling. 60 s are enough for a person who connects and then begins to type.
     """
@@ -85,10 +91,11 @@ def sourceOf(address: object) -> str | None:
         case IPv4Address():
             return address.host
         case IPv6Address():
-            host = ipaddress.IPv6Address(address.host.partition("%")[0])
-            if host.ipv4_mapped is not None:
-                return str(host.ipv4_mapped)
-            return str(ipaddress.IPv6Network((int(host) >> 64 << 64, 64)))
+            # Not by ipaddress, which takes ten times as long: a flood pays for nothing else here.
+            packed = socket.inet_pton(socket.AF_INET6, address.host.partition("%")[0])
+            if packed.startswith(_MAPPED):
+                return socket.inet_ntop(socket.AF_INET, packed[12:])
+            return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
         case _:
             return None
 
@@ -156,18 +163,28 @@ class Place:
         self.source = source
         self.limits = admission.limits
         self.onEvicted: Callable[[], object] = lambda: None
+        self._evicted = False
 
     def settle(self) -> None:
         """The peer has proven who it is, or need not."""
-        self._admission.pending.pop(self, None)
+        self._admission.settled(self)
 
     def await_(self) -> None:
         """The peer has yet to prove who it is."""
         self._admission.wait(self)
 
     def fail(self) -> None:
-        """The peer has failed to prove who it is."""
-        self._admission.failed(self.source)
+        """The peer has failed to prove who it is, unless it was not given the time."""
+        if not self._evicted:
+            self._admission.failed(self.source)
+
+    def evict(self) -> None:
+        """Give the place to another."""
+        self._evicted = True
+        self.ended("max-pending")
+        # Now, and not once the connection has gone: the other is about to be counted.
+        self.leave()
+        self.onEvicted()
 
     def ended(self, limit: str) -> None:
         """
@@ -204,8 +221,12 @@ class Admission:
         self.pending: OrderedDict[Place, None] = OrderedDict()
         self._places: set[Place] = set()
         self._sources: Counter[str] = Counter()
+        self._pendingOf: Counter[str | None] = Counter()
         rate = limits.connectionRate
-        self._rates = TokenBuckets(clock, rate, max(1, int(rate * RATE_BURST)), MAX_SOURCES)
+        burst = rate * RATE_BURST
+        self._rates: TokenBuckets | None = None
+        if rate and math.isfinite(burst):
+            self._rates = TokenBuckets(clock, rate, max(1, int(burst)), MAX_SOURCES)
         self._penalties = Penalties(clock, limits.penalty)
 
     def __len__(self) -> int:
@@ -234,26 +255,50 @@ class Admission:
         if source is not None:
             if self._penalties.until(source):
                 return "penalty"
-            if limits.connectionRate and not self._rates.take(source):
+            if self._rates is not None and not self._rates.take(source):
                 return "connection-rate"
             if limits.maxPerSource and self._sources[source] >= limits.maxPerSource:
                 return "max-per-source"
-        # One more that waits to prove itself takes the place of the oldest such.
-        return "max-connections" if len(self._places) >= limits.maxConnections else ""
+        if len(self._places) < limits.maxConnections:
+            return ""
+        # Those that have proven nothing must not keep out those that will.
+        return "" if self._evictOne() else "max-connections"
 
     def wait(self, place: Place) -> None:
         """
-        Note that a peer has yet to prove who it is; when too many have, the oldest has to go.
+        Note that a peer has yet to prove who it is; when too many have, one has to go.
 
         @param place: the peer's.
         """
-        if place not in self._places:
+        if place not in self._places or place in self.pending:
             return
         self.pending[place] = None
+        self._pendingOf[place.source] += 1
         if len(self.pending) > self.limits.maxPending:
-            oldest, _ = self.pending.popitem(last=False)
-            self.refusals["max-pending"] += 1
-            oldest.onEvicted()
+            self._evictOne()
+
+    def settled(self, place: Place) -> None:
+        """
+        Note that a peer has proven who it is, or need not.
+
+        @param place: the peer's.
+        """
+        if place in self.pending:
+            del self.pending[place]
+            _decrease(self._pendingOf, place.source)
+
+    def _evictOne(self) -> bool:
+        """
+        End the oldest connection of the source that has most of those that have proven nothing.
+
+        Of that source, as one that floods would otherwise drive out all others: it needs only to
+        be quicker than their handshakes.
+        """
+        if not self.pending:
+            return False
+        most = max(self._pendingOf.values())
+        next(place for place in self.pending if self._pendingOf[place.source] == most).evict()
+        return True
 
     def failed(self, source: str | None) -> None:
         """
@@ -274,11 +319,19 @@ class Admission:
         if place not in self._places:
             return
         self._places.discard(place)
-        self.pending.pop(place, None)
+        self.settled(place)
         if place.source is not None:
-            self._sources[place.source] -= 1
-            if not self._sources[place.source]:
-                del self._sources[place.source]
+            _decrease(self._sources, place.source)
+
+
+S = TypeVar("S", bound=str | None)
+
+
+def _decrease(counts: Counter[S], source: S) -> None:
+    counts[source] -= 1
+    if not counts[source]:
+        # Or sources that have gone would be remembered for ever.
+        del counts[source]
 
 
 class IAdmitted(Interface):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from OpenSSL.SSL import Error as SSLError
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -17,6 +17,7 @@ from twisted.internet.error import (
     MessageLengthError,
 )
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
     IStreamClientEndpoint,
@@ -31,6 +32,9 @@ from twisted_netsuite.net.handshake import tlsReason
 from twisted_netsuite.net.interfaces import IStreamTransport
 
 T = TypeVar("T")
+
+#: Seconds for a peer to take what is buffered for it, and under TLS to answer the goodbye.
+CLOSE_WAIT = 2.0
 
 #: Bytes that may wait to be read before the peer is made to wait: four reads of Twisted's size.
 MAX_WAITING = 256 * 1024
@@ -67,6 +71,9 @@ class Conversation(Protocol):
         self._buffer = bytearray()
         self._waiting: Deferred[None] | None = None
         self._paused = False
+        self._closing: list[Deferred[None]] = []
+        self._cutOff: IDelayedCall | None = None
+        self._lost = False
         self.ended: Failure | None = None
 
     def write(self, data: bytes) -> None:
@@ -77,9 +84,20 @@ class Conversation(Protocol):
         """
         self.transport.write(data)
 
-    def close(self) -> None:
-        """Close the connection."""
+    def close(self) -> Deferred[None]:
+        """
+        Close the connection.
+
+        @return: fires when it is closed, which a peer cannot put off for long.
+        """
+        if self._lost:
+            return succeed(None)
+        if not self._closing:
+            self._cutOff = self._clock.callLater(CLOSE_WAIT, self.transport.abortConnection)
+        closing: Deferred[None] = Deferred()
+        self._closing.append(closing)
         self.transport.loseConnection()
+        return closing
 
     async def readExactly(self, count: int, timeout: float) -> bytes:
         """
@@ -161,7 +179,13 @@ class Conversation(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self.ended = self.ended or reason
+        self._lost = True
         self._wake()
+        if self._cutOff is not None and self._cutOff.active():
+            self._cutOff.cancel()
+        closing, self._closing = self._closing, []
+        for each in closing:
+            each.callback(None)
 
     def _wake(self) -> None:
         if self._waiting is not None:

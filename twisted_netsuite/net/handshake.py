@@ -7,12 +7,13 @@ to its target for a peer that has no certificate.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
 from OpenSSL.SSL import Connection
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -21,6 +22,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IProtocolNegotiationFactory,
     IReactorTime,
+    ISystemHandle,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -35,8 +37,9 @@ from twisted_netsuite.net.admission import IAdmitted, Place
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.names import peerName
 from twisted_netsuite.net.serving import RefusedProtocol
-from twisted_netsuite.net.tlscontext import HandshakeNotes
-from twisted_netsuite.trust.identity import identityOf
+from twisted_netsuite.net.tls import peerHasClosed
+from twisted_netsuite.net.tlscontext import HandshakeNotes, inWords
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity, identityOf
 
 #: Seconds for a handshake: three round trips of the slowest satellite link, and a certificate from
 #: a card that a person must touch.
@@ -51,14 +54,39 @@ class HandshakeFailed(Exception):
     """The handshake failed; the argument says why, in words without a full stop."""
 
 
-class BoundedTLSTransport(BufferingTLSTransport):
-    """TLS that takes no more bytes for a handshake than any handshake has."""
+class HandshakeGivenUp(HandshakeFailed):
+    """This end gave the handshake up, which says nothing of the peer."""
 
+
+class BoundedTLSTransport(BufferingTLSTransport, HandshakeNotes):
+    """TLS that bounds the bytes of a handshake, and tells of an end that is not as it should be."""
+
+    log: ClassVar[Logger] = Logger()
     _early: int | None = 0
+    _who: Identity = ANONYMOUS
 
-    def handshakeEnded(self) -> None:
-        """Count no more."""
+    def handshakeEnded(self, who: Identity) -> None:
+        """
+        Count no more.
+
+        @param who: the peer, for the log.
+        """
         self._early = None
+        self._who = who
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell of an end that anybody on the way may have made."""
+        if self._early is None and not self.disconnecting:
+            # What TLS itself has failed with, which Twisted keeps for the protocol.
+            error = self._reason and self._reason.value
+            cause = tlsReason(error)
+            if not cause and not peerHasClosed(cast(IStreamTransport, self)):
+                cause = "it ended without close_notify, so what came may be cut short"
+            if cause:
+                peer = peerName(self.getPeer())
+                who = "" if self._who is ANONYMOUS else f" ({self._who})"
+                self.log.info("{peer}{who}: closed, TLS: {cause}", peer=peer, who=who, cause=cause)
+        super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes, unless they are too many."""
@@ -83,8 +111,10 @@ _REASONS = {
     "record layer failure": "what was sent is not TLS",
     "unknown protocol": "what was sent is not TLS",
     "bad record type": "what was sent is not TLS",
+    "version too low": "the versions of TLS that both speak have none in common",
     "unsupported protocol": "the versions of TLS that both speak have none in common",
     "alert protocol version": "the versions of TLS that both speak have none in common",
+    "unexpected message": "the peer broke the rules of TLS",
     "no shared cipher": "no cipher suite is common to both",
     "no suitable key share": "no group is common to both",
     "no suitable groups": "no group is common to both",
@@ -93,7 +123,11 @@ _REASONS = {
     "certificate expired": "the peer says that this end's certificate has expired",
     "certificate revoked": "the peer says that this end's certificate is revoked",
     "certificate unknown": "the peer refuses this end's certificate",
+    "unsupported certificate": "the peer says that this end's certificate is not for this end",
     "alert handshake failure": "the peer refused the handshake",
+    # What pyOpenSSL sends for a certificate that is refused by more than OpenSSL's own checks.
+    "alert internal error": "the peer refuses this end's certificate, perhaps for its name",
+    "certificate verify failed": "the peer's certificate was refused",
 }
 
 
@@ -134,17 +168,15 @@ class HandshakeGate(Protocol):
         self._gates = gates
         self._inner = inner
         self._place = place
-        self._notes: HandshakeNotes | None = None
 
     def connectionMade(self) -> None:
         """Wait for the handshake, but not for ever."""
-        # Kept, as a lost connection has no handle any more.
-        connection = cast(Connection, self.transport.getHandle())
-        notes = connection.get_app_data()
-        self._notes = notes if isinstance(notes, HandshakeNotes) else None
+        self._gates.waiting.add(self)
         seconds = self._gates.timeout
+        if seconds is None:
+            limits = self._place and self._place.limits
+            seconds = limits.handshakeTimeout if limits else HANDSHAKE_TIMEOUT
         if self._place is not None:
-            seconds = self._place.limits.handshakeTimeout
             self._place.onEvicted = self._evicted
             self._place.await_()
         self._deadline = self._gates.clock.callLater(seconds, self._late, seconds)
@@ -153,13 +185,13 @@ class HandshakeGate(Protocol):
         """Hand the connection over."""
         self._stopWaiting()
         try:
-            self._gates.prove(self.transport)
+            who = self._gates.prove(self.transport)
         except Unauthenticated as error:
-            self._fail(error.sentence.rstrip("."))
+            self._fail(HandshakeFailed(inWords(error)))
             return
         transport: Any = self.transport
         if isinstance(transport, BoundedTLSTransport):
-            transport.handshakeEnded()
+            transport.handshakeEnded(who)
         # From here on nothing stands between the two.
         transport.wrappedProtocol = self._inner
         self._inner.makeConnection(transport)
@@ -170,13 +202,15 @@ class HandshakeGate(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """There was no handshake: say why, once."""
         self._stopWaiting()
-        cause = tlsReason(reason.value, self._notes)
+        transport: Any = self.transport
+        notes = transport if isinstance(transport, HandshakeNotes) else None
+        cause = tlsReason(reason.value, notes)
         if not cause:
             # Gone before it had begun, as a check of health does, or in the middle: no proof of
-            # anything, and no attempt at one.
-            closed = reason.check(ConnectionDone)
-            cause = "the peer closed the connection" if closed else reason.getErrorMessage()
-        elif self._place is not None:
+            # anything, and no attempt at one. Twisted says the same of a close and of a reset.
+            ended = reason.check(ConnectionDone, ConnectionLost)
+            cause = "the connection ended before that" if ended else reason.getErrorMessage()
+        elif self._place is not None and not reason.check(HandshakeGivenUp):
             self._place.fail()
         self._gates.failed(self.transport.getPeer(), cause, self._inner)
         if self._place is not None:
@@ -186,16 +220,25 @@ class HandshakeGate(Protocol):
         self._deadline = None
         if self._place is not None:
             self._place.ended("handshake-timeout")
-        self._fail(f"it was not complete within {seconds:g} s")
+        self._fail(HandshakeFailed(f"it was not complete within {seconds:g} s"))
 
     def _evicted(self) -> None:
-        self._fail("too many are waiting to be complete, and this is the oldest (max-pending)")
+        self.giveUp("too many are waiting to be complete, and this is the oldest (max-pending)")
 
-    def _fail(self, cause: str) -> None:
+    def giveUp(self, cause: str) -> None:
+        """
+        Wait no more, through no fault of the peer's.
+
+        @param cause: why, in words without a full stop.
+        """
+        self._fail(HandshakeGivenUp(cause))
+
+    def _fail(self, error: HandshakeFailed) -> None:
         transport: Any = self.transport
-        transport.failVerification(Failure(HandshakeFailed(cause)))
+        transport.failVerification(Failure(error))
 
     def _stopWaiting(self) -> None:
+        self._gates.waiting.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -206,7 +249,9 @@ class HandshakeGateFactory(WrappingFactory[Any]):
     Puts a gate before each protocol of a factory.
 
     @ivar clock: tells and waits for time.
-    @ivar timeout: seconds for a handshake, where the factory's own limits do not say.
+    @ivar timeout: seconds for a handshake; C{None} for what the factory's own limits say, or
+        L{HANDSHAKE_TIMEOUT}.
+    @ivar waiting: the gates whose handshakes are not complete.
     """
 
     noisy = False
@@ -216,16 +261,22 @@ class HandshakeGateFactory(WrappingFactory[Any]):
         self,
         wrapped: IProtocolFactory,
         clock: IReactorTime,
-        timeout: float = HANDSHAKE_TIMEOUT,
+        timeout: float | None = None,
     ) -> None:
         """
         @param wrapped: makes the protocols.
         @param clock: the reactor, or a fake clock in tests.
-        @param timeout: seconds for a handshake.
+        @param timeout: seconds for a handshake; C{None} for what the factory's own limits say.
         """
         super().__init__(wrapped)
         self.clock = clock
         self.timeout = timeout
+        self.waiting: set[HandshakeGate] = set()
+
+    def stopFactory(self) -> None:
+        """Give up what is not complete: a service that has stopped gets no more connections."""
+        for gate in list(self.waiting):
+            gate.giveUp("the service stops")
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """
@@ -239,14 +290,20 @@ class HandshakeGateFactory(WrappingFactory[Any]):
         place = inner.place if IAdmitted.providedBy(inner) else None
         return HandshakeGate(self, inner, place)
 
-    def prove(self, transport: ITransport) -> None:
+    def prove(self, transport: ITransport) -> Identity:
         """
-        Require that a peer which proved something is somebody.
+        Require that a peer which proved something is somebody, also where OpenSSL did not ask: in
+        a session that is resumed nothing is verified again.
 
         @param transport: its handshake is complete.
-        @raise Unauthenticated: when its certificate names nobody.
+        @return: who the peer is.
+        @raise Unauthenticated: when its certificate names nobody, or has expired.
         """
-        identityOf(transport)
+        connection = cast(Connection, cast(ISystemHandle, transport).getHandle())
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        if certificate and certificate.not_valid_after_utc < datetime.now(UTC):
+            raise Unauthenticated("The peer's certificate has expired.")
+        return identityOf(transport)
 
     def passed(self, inner: IProtocol) -> None:
         """
@@ -283,8 +340,9 @@ class DialledGateFactory(HandshakeGateFactory):
         super().__init__(wrapped, clock, timeout)
         self.done: Deferred[IProtocol] = Deferred()
 
-    def prove(self, transport: ITransport) -> None:
+    def prove(self, transport: ITransport) -> Identity:
         """A server is proven by the name in its certificate, which was checked."""
+        return ANONYMOUS
 
     def passed(self, inner: IProtocol) -> None:
         """Tell the caller."""

@@ -22,7 +22,8 @@ class HangupAction:
 
     def __init__(self, previous: Any) -> None:
         """
-        @param previous: the action that this one takes the place of.
+        @param previous: the action that this one takes the place of; C{None} for one that Python
+            does not know.
         """
         self.previous = previous
         self._asked: list[tuple[IReactorFromThreads, Act]] = []
@@ -50,7 +51,7 @@ class HangupAction:
         def remove() -> None:
             self._asked = [one for one in self._asked if one is not asked]
             if not self._asked and signal.getsignal(signal.SIGHUP) is self:
-                signal.signal(signal.SIGHUP, previous)
+                signal.signal(signal.SIGHUP, signal.SIG_DFL if previous is None else previous)
 
         return remove
 

@@ -7,14 +7,15 @@ plugins.
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint
 from twisted.internet.interfaces import (
+    IAddress,
     IListeningPort,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -39,18 +40,29 @@ from twisted_netsuite.net.handshake import (
 )
 from twisted_netsuite.net.hangup import Act, onHangup
 from twisted_netsuite.net.tlscontext import (
-    HandshakeNotes,
     TrustFiles,
     clientContext,
     serverContext,
     serviceName,
 )
 
+#: Bytes of a name for ALPN (RFC 7301 has one byte for its length).
+MAX_NAME = 255
+
 
 class BoundedTLSFactory(TLSMemoryBIOFactory):
     """TLS whose handshakes are bounded."""
 
     protocol = BoundedTLSTransport
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """
+        Put TLS below a protocol, unless there is none, which Twisted's own does not expect.
+
+        @param addr: the peer.
+        """
+        inner = self.wrappedFactory.buildProtocol(addr)
+        return inner if inner is None else self.protocol(self, inner)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -102,22 +114,20 @@ class ServerCreator:
 
         @param tlsProtocol: will use it.
         """
-        return _connection(self._context)
+        return SSL.Connection(self._context, None)
 
 
-def _connection(context: SSL.Context) -> SSL.Connection:
-    connection = SSL.Connection(context, None)
-    connection.set_app_data(HandshakeNotes())
-    return connection
-
-
-class _ReloadingGateFactory(HandshakeGateFactory):
+class ServerGateFactory(HandshakeGateFactory):
     """Reads the files again after SIGHUP, as long as it is listened with."""
 
     _forget: Act | None = None
 
     def __init__(
-        self, wrapped: IProtocolFactory, reactor: Any, timeout: float, creator: ServerCreator
+        self,
+        wrapped: IProtocolFactory,
+        reactor: Any,
+        timeout: float | None,
+        creator: ServerCreator,
     ) -> None:
         super().__init__(wrapped, reactor, timeout)
         self._creator = creator
@@ -129,6 +139,7 @@ class _ReloadingGateFactory(HandshakeGateFactory):
 
     def stopFactory(self) -> None:
         """Listen for nothing."""
+        super().stopFactory()
         if self._forget is not None:
             self._forget()
             self._forget = None
@@ -151,7 +162,7 @@ class MutualTLSServerEndpoint:
         require: bool = True,
         interface: str = "",
         backlog: int = 50,
-        timeout: float = HANDSHAKE_TIMEOUT,
+        timeout: float | None = None,
         protocols: Sequence[bytes] = (),
     ) -> None:
         """
@@ -162,7 +173,8 @@ class MutualTLSServerEndpoint:
             anonymous.
         @param interface: the address to listen on; empty for all.
         @param backlog: connections that the kernel holds until they are accepted.
-        @param timeout: seconds for a handshake.
+        @param timeout: seconds for a handshake; C{None} for what the factory's own limits say, or
+            L{HANDSHAKE_TIMEOUT}.
         @param protocols: names for ALPN; without any, the factory's own.
         @raise ConfigurationError: naming the file that cannot be used.
         """
@@ -180,13 +192,17 @@ class MutualTLSServerEndpoint:
         Listen.
 
         @param protocolFactory: its protocols are connected once a handshake is complete.
-        @return: fires with the port.
+        @return: fires with the port; fails with L{ConfigurationError} when a file cannot be used
+            any more, or as L{TCP4ServerEndpoint.listen} does.
         """
         creator = self._creator
         names = self._protocols or protocolsOf(protocolFactory)
         if list(names) != list(creator.protocols):
-            creator = ServerCreator(self._files, require=self.requires, protocols=names)
-        gates = _ReloadingGateFactory(protocolFactory, self._reactor, self._timeout, creator)
+            try:
+                creator = ServerCreator(self._files, require=self.requires, protocols=names)
+            except ConfigurationError:
+                return fail()
+        gates = ServerGateFactory(protocolFactory, self._reactor, self._timeout, creator)
         factory = BoundedTLSFactory(creator, False, gates, self._reactor)
         return cast(Deferred[IListeningPort], self._endpoint.listen(factory))
 
@@ -207,7 +223,8 @@ class ClientCreator:
         self._files = files
         self._name = name
         self._protocols = protocols
-        self._sent = b"" if _isAddress(name) else name.encode("ascii")
+        # As it was looked up in DNS; an address is not sent (RFC 6066).
+        self._sent = getattr(serviceName(name), "hostname", b"")
         self._signature = files.signature()
         self._context = self._read()
 
@@ -237,18 +254,10 @@ class ClientCreator:
         @param tlsProtocol: will use it.
         """
         self._refresh()
-        connection = _connection(self._context)
+        connection = SSL.Connection(self._context, None)
         if self._sent:
             connection.set_tlsext_host_name(self._sent)
         return connection
-
-
-def _isAddress(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 @implementer(IStreamClientEndpoint)
@@ -294,12 +303,15 @@ class MutualTLSClientEndpoint:
         Connect.
 
         @param protocolFactory: its protocol is connected once the handshake is complete.
-        @return: fires with the protocol; fails with L{HandshakeFailed}, or as
-            L{HostnameEndpoint.connect} does.
+        @return: fires with the protocol; fails with L{HandshakeFailed}, with L{ConfigurationError}
+            when a file cannot be used any more, or as L{HostnameEndpoint.connect} does.
         """
         creator, names = self._creator, self._protocols or protocolsOf(protocolFactory)
         if list(names) != list(self._protocols):
-            creator = ClientCreator(self._files, self._name, names)
+            try:
+                creator = ClientCreator(self._files, self._name, names)
+            except ConfigurationError:
+                return fail()
         gates = DialledGateFactory(protocolFactory, self._reactor, self._handshakeTimeout)
         factory = BoundedTLSFactory(creator, True, gates, self._reactor)
         return _Dialling(self._endpoint.connect(factory), gates).done
@@ -342,7 +354,7 @@ def parseServer(
     require: str = "yes",
     alpn: str = "",
     backlog: str = "50",
-    timeout: str = f"{HANDSHAKE_TIMEOUT:g}",
+    timeout: str | None = None,
 ) -> MutualTLSServerEndpoint:
     """
     Make a server endpoint from the fields of C{mtls:PORT:cert=FILE:clientCA=FILE...}.
@@ -357,7 +369,7 @@ def parseServer(
     @param require: C{yes}, or C{no} to let clients without a certificate in as anonymous.
     @param alpn: names for ALPN, with commas between them.
     @param backlog: connections that the kernel holds.
-    @param timeout: seconds for a handshake.
+    @param timeout: seconds for a handshake; C{None} for what the factory's own limits say.
     @return: the endpoint.
     @raise ValueError: for a field that is missing or cannot be understood.
     @raise ConfigurationError: naming the file that cannot be used.
@@ -369,12 +381,12 @@ def parseServer(
         raise ValueError(f"require is {require!r}, not yes or no")
     return MutualTLSServerEndpoint(
         reactor,
-        int(port),
+        _whole("port", port),
         TrustFiles(cert, clientCA, crl, key),
         require=require == "yes",
         interface=interface,
-        backlog=int(backlog),
-        timeout=_seconds(timeout),
+        backlog=_whole("backlog", backlog),
+        timeout=None if timeout is None else _seconds(timeout),
         protocols=_names(alpn),
     )
 
@@ -416,7 +428,7 @@ def parseClient(
     return MutualTLSClientEndpoint(
         reactor,
         host,
-        int(port),
+        _whole("port", port),
         TrustFiles(cert, ca, crl, key),
         name=name,
         timeout=_seconds(timeout),
@@ -425,15 +437,24 @@ def parseClient(
     )
 
 
+def _whole(word: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ValueError(f"{word} is {text!r}, no whole number")
+    return int(text)
+
+
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise ValueError(f"timeout is {text!r}, no number of seconds above 0")
     return seconds
 
 
 def _names(text: str) -> tuple[bytes, ...]:
-    names = tuple(name.encode("ascii") for name in text.split(",") if name)
-    if any(len(name) > 255 for name in names):
-        raise ValueError("a name in alpn is longer than 255 bytes")
+    names = tuple(name.encode() for name in text.split(",") if name)
+    if any(len(name) > MAX_NAME for name in names):
+        raise ValueError(f"a name in alpn is longer than {MAX_NAME} bytes")
     return names

@@ -62,14 +62,16 @@ class ServedProtocol(Protocol):
     _cutOff: IDelayedCall | None = None
 
     @property
-    def peer(self) -> str:
-        """
-        The peer's address, for the log: behind a balancer it is known only after a while.
+    def address(self) -> str:
+        """The peer's address: behind a balancer it is known only after a while."""
+        return peerName(self.transport.getPeer())
 
-        Behind it stands who the peer is, unless it is anonymous.
-        """
-        address = peerName(self.transport.getPeer())
-        return address if self.identity is ANONYMOUS else f"{address} ({self.identity})"
+    @property
+    def peer(self) -> str:
+        """The peer's address and, unless it is anonymous, who the peer is, for the log."""
+        if self.identity is ANONYMOUS:
+            return self.address
+        return f"{self.address} ({self.identity})"
 
     @property
     def secure(self) -> bool:
@@ -102,12 +104,19 @@ class ServedProtocol(Protocol):
         self.place.fail()
 
     def evicted(self) -> None:
-        """Too many wait to prove who they are, and this is the oldest: give it up."""
+        """Too many wait to prove who they are, and this one for the longest: give it up."""
         self.log.info(
-            "{peer}: closed, too many have not proven who they are, and this is the oldest "
-            "(max-pending)",
-            peer=self.peer,
+            "{peer}: closed, too many have not proven who they are (max-pending)", peer=self.peer
         )
+        self.transport.abortConnection()
+
+    def broken(self, failure: Failure) -> None:
+        """
+        Close the connection after a fault of ours, which the log gets whole.
+
+        @param failure: what nobody has expected.
+        """
+        self.log.failure("{peer}: closed, this is a fault of the service", failure, peer=self.peer)
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -25,7 +25,8 @@ from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import extract_patterns
 from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
 
-from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.errors import ConfigurationError, NetsuiteError, Unauthenticated
+from twisted_netsuite.trust.identity import UNREADABLE, certificateIdentity
 
 #: The suites of TLS 1.2 in Mozilla's intermediate profile, but for those that need Diffie-Hellman
 #: parameters of the server's own, which only clients of before 2014 want.
@@ -55,15 +56,15 @@ SESSION_LIFETIME = 3600
 _CRL = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
 
-@dataclass
 class HandshakeNotes:
     """
-    What is learned while a handshake runs, kept at its connection.
+    What is learned while a handshake runs: a TLS transport is this, too, as that is what Twisted
+    keeps at OpenSSL's connection.
 
     @ivar fault: why the peer's certificate was refused, or empty.
     """
 
-    fault: str = ""
+    fault = ""
 
 
 #: What OpenSSL's codes of a refused certificate mean, for a person at the other end.
@@ -193,7 +194,7 @@ def _certificates(path: str) -> tuple[x509.Certificate, ...]:
         for certificate in found:
             # What cannot be read later is refused now.
             certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise ConfigurationError(
             f"No certificate can be read from {path!r}; give a PEM file of certificates."
         ) from error
@@ -220,7 +221,7 @@ def _lists(
     blocks = _CRL.findall(_readPEM(path))
     try:
         found = tuple(x509.load_pem_x509_crl(block) for block in blocks)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise ConfigurationError(
             f"A revocation list in {path!r} cannot be read; give a PEM file of CRLs."
         ) from error
@@ -265,7 +266,9 @@ def _context(method: int, trust: Trust) -> SSL.Context:
     for crl in trust.revoked:
         store.add_crl(crl)
     if trust.revoked:
-        store.set_flags(X509StoreFlags.CRL_CHECK)
+        # Every certificate of a chain: without the second, one of an authority that was revoked by
+        # its own authority would still do.
+        store.set_flags(X509StoreFlags.CRL_CHECK | X509StoreFlags.CRL_CHECK_ALL)
     return context
 
 
@@ -294,6 +297,14 @@ def _verifier(
     return verify
 
 
+def _checkIdentity(certificate: x509.Certificate) -> str:
+    try:
+        certificateIdentity(certificate)
+    except Unauthenticated as error:
+        return inWords(error)
+    return ""
+
+
 def serverContext(
     trust: Trust, *, require: bool = True, protocols: Iterable[bytes] = ()
 ) -> SSL.Context:
@@ -309,7 +320,7 @@ def serverContext(
     for authority in trust.authorities:
         context.add_client_ca(authority)
     demand = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require else 0
-    context.set_verify(SSL.VERIFY_PEER | demand, _verifier())
+    context.set_verify(SSL.VERIFY_PEER | demand, _verifier(_checkIdentity))
     # Sessions are bound to this context: those of one that trusted others are worth nothing here.
     context.set_session_id(os.urandom(16))
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -340,7 +351,7 @@ def clientContext(trust: Trust, host: str, *, protocols: Iterable[bytes] = ()) -
     def checkName(certificate: x509.Certificate) -> str:
         try:
             verify_service_identity(extract_patterns(certificate), [wanted], [])
-        except (VerificationError, CertificateError):
+        except (VerificationError, CertificateError, *UNREADABLE):
             return f"it is not for {host!r}"
         return ""
 
@@ -352,22 +363,35 @@ def clientContext(trust: Trust, host: str, *, protocols: Iterable[bytes] = ()) -
     return context
 
 
+def inWords(error: NetsuiteError) -> str:
+    """
+    Turn a sentence into part of another.
+
+    @param error: has the sentence.
+    @return: without a capital letter at its begin and a full stop at its end.
+    """
+    sentence = error.sentence.removesuffix(".")
+    return sentence[:1].lower() + sentence[1:]
+
+
 def serviceName(host: str) -> ServiceID:
     """
     Turn a host into what its certificate has to name.
 
     @param host: a DNS name or an IP address.
-    @return: for service-identity.
+    @return: for service-identity; a zone of an address, and the dot of a name that is complete,
+        are of this machine, and in no certificate.
     @raise ConfigurationError: when no certificate can name it.
     """
+    address = host.partition("%")[0]
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(address)
     except ValueError:
         pass
     else:
-        return cast(ServiceID, IPAddress_ID(host))
+        return cast(ServiceID, IPAddress_ID(address))
     try:
-        return cast(ServiceID, DNS_ID(host))
+        return cast(ServiceID, DNS_ID(host.removesuffix(".")))
     except ValueError as error:
         raise ConfigurationError(
             f"No certificate can be for {host!r}; give a DNS name or an IP address."

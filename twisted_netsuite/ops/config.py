@@ -20,6 +20,7 @@ import msgspec
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.listening import ListeningService
+from twisted_netsuite.trust.oversight import Oversight
 
 
 def kebab(name: str) -> str:
@@ -118,6 +119,18 @@ class StreamConfig(ServiceConfig, frozen=True, kw_only=True):
         )
 
 
+class GuardedConfig(StreamConfig, frozen=True, kw_only=True):
+    """What every service can be told that does something for its peers."""
+
+    policy: Annotated[
+        str, msgspec.Meta(description="A policy file, which says who may do what here.")
+    ] = ""
+    audit: Annotated[
+        str,
+        msgspec.Meta(description="An audit log, in which each act is written before it is done."),
+    ] = ""
+
+
 C = TypeVar("C", bound=ServiceConfig)
 
 
@@ -128,13 +141,13 @@ class Kind(Generic[C]):
 
     @ivar name: its name in the configuration file and in the plugin's name.
     @ivar config: its configuration.
-    @ivar build: makes its services from a configuration and a reactor, without listening yet;
-        raises L{ConfigurationError}.
+    @ivar build: makes its services from a configuration, a reactor, and what stands over them,
+        without listening yet; raises L{ConfigurationError}.
     """
 
     name: str
     config: type[C]
-    build: Callable[[C, Any], Sequence[ListeningService]]
+    build: Callable[[C, Any, Oversight], Sequence[ListeningService]]
 
 
 @dataclass(frozen=True)

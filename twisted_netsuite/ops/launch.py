@@ -18,8 +18,10 @@ from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.binding import checkBinds, requireApart
 from twisted_netsuite.net.listening import ListeningService, portName
 from twisted_netsuite.net.names import peerName
-from twisted_netsuite.ops.config import Kind, ServiceConfig
-from twisted_netsuite.ops.options import PluginOptions, ServiceOptions
+from twisted_netsuite.ops.config import GuardedConfig, Kind, ServiceConfig
+from twisted_netsuite.ops.guards import GuardedApplication, Guards
+from twisted_netsuite.ops.options import PluginOptions, ServiceOptions, absolute
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 from twisted_netsuite.wire.text import cleanText
 
 #: Open descriptors that a process asks for, if it may: all five services at their default limits
@@ -44,7 +46,8 @@ def launch(options: PluginOptions, planned: Sequence[Planned], source: str = "")
     from twisted.internet import reactor
 
     try:
-        services = build(planned, reactor, source)
+        guards = Guards(reactor)
+        services = build(planned, reactor, source, guards)
         if options["check"]:
             count = "1 service" if len(planned) == 1 else f"{len(planned)} services"
             print(f"{options.pluginName}: the configuration is right ({count}).")
@@ -54,9 +57,12 @@ def launch(options: PluginOptions, planned: Sequence[Planned], source: str = "")
             with _blaming(source, service.name or "", len(planned)):
                 service.prepare()
                 checkBinds(service.addresses)
+        # Last, as it leaves a record behind, and one of a service that never began tells nothing.
+        with _blaming(source, "", 1):
+            guards.open()
     except ConfigurationError as error:
         raise SystemExit(cleanText(f"{options.pluginName}: {error.sentence}")) from error
-    application = MultiService()
+    application = GuardedApplication(guards, reactor)
     for service in services:
         service.setServiceParent(application)
     if options["table"]:
@@ -72,27 +78,38 @@ def _allowDescriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def build(planned: Sequence[Planned], reactor: object, source: str = "") -> list[ListeningService]:
+def build(
+    planned: Sequence[Planned], reactor: object, source: str = "", guards: Guards | None = None
+) -> list[ListeningService]:
     """
     Build services.
 
     @param planned: what to build.
     @param reactor: what they will run on.
     @param source: the file that it was read from; empty for the command line.
+    @param guards: opens what stands over them.
     @return: services that listen once they are started.
     @raise ConfigurationError: naming the file and the service when they are not plain, the value,
         and what to do.
     """
     services: list[ListeningService] = []
+    guards = guards or Guards(reactor)
     for kind, name, config in planned:
         with _blaming(source, name, len(planned)):
-            built = kind.build(config, reactor)
+            built = kind.build(config, reactor, _oversight(guards, name, config))
         for service in built:
             service.name = name if service.name is None else f"{name}/{service.name}"
             services.append(service)
     with _blaming(source, "", 1):
         requireApart([address for service in services for address in service.addresses])
     return services
+
+
+def _oversight(guards: Guards, name: str, config: ServiceConfig) -> Oversight:
+    if not isinstance(config, GuardedConfig):
+        return UNSEEN
+    paths = (absolute(path) if path else "" for path in (config.policy, config.audit))
+    return guards.over(name, *paths)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from twisted.cred import strcred
+from twisted.cred.credentials import IUsernamePassword
 from twisted.python import usage
 
 from twisted_netsuite.errors import ConfigurationError
@@ -107,7 +109,14 @@ def optionsFor(kind: Kind[Any], synopsis: str) -> type[ServiceOptions]:
         else:
             parameters.append([field.name, None, None, _described(field)])
     members |= {"optParameters": parameters, "optFlags": flags, "longdesc": synopsis}
-    return type("Options", (ServiceOptions,), members)
+    bases = (_AuthHelp, ServiceOptions) if "opt_auth" in members else (ServiceOptions,)
+    return type("Options", bases, members)
+
+
+class _AuthHelp(strcred.AuthOptionMixin):
+    """Tells which checkers C{--auth} can name."""
+
+    supportedInterfaces = (IUsernamePassword,)
 
 
 def _gather(field: Field) -> Callable[[ServiceOptions, str], None]:

@@ -9,11 +9,11 @@ L{HALF_CLOSED_IDLE}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -28,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_netsuite.errors import NetsuiteError
 from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.conversation import connectReason
 from twisted_netsuite.net.eager import eagerWrite
@@ -42,6 +43,7 @@ from twisted_netsuite.net.serving import (
 )
 from twisted_netsuite.net.tls import peerHasClosed
 from twisted_netsuite.proxy.machine import TABLE, Effect, Flow, Happening
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight, causeOf
 from twisted_netsuite.wire.machine import Machine
 from twisted_netsuite.wire.text import shownBytes
 
@@ -181,8 +183,20 @@ class ClientLeg(ServedProtocol):
         if not self.factory.admit(self):
             self.transport.abortConnection()
             return
-        self._connecting = self.factory.connectTarget(self)
-        self._connecting.addCallbacks(self._accepted, self._failed)
+        permitted = maybeDeferred(self.factory.permit, self)
+        permitted.addCallbacks(self._connect, self._denied).addErrback(self.broken)
+
+    def _connect(self, _: None) -> None:
+        if self._machine.state is not Flow.CLOSED:
+            self._connecting = self.factory.connectTarget(self)
+            self._connecting.addCallbacks(self._accepted, self._failed)
+
+    def _denied(self, failure: Failure) -> None:
+        failure.trap(NetsuiteError)
+        cause = causeOf(cast(NetsuiteError, failure.value))
+        if self._machine.state is not Flow.CLOSED:
+            self.log.info("{peer}: closed, {cause}", peer=self.peer, cause=cause)
+        self.happened(Happening.TARGET_REFUSED)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on."""
@@ -363,6 +377,8 @@ class ProxyFactory(ServedFactory):
         targetName: str = "the target",
         logData: bool = False,
         limits: ConnectionLimits = PROXY_LIMITS,
+        oversight: Oversight = UNSEEN,
+        place: tuple[str, int] = ("", 0),
     ) -> None:
         """
         @param clock: the reactor, or a fake clock in tests.
@@ -370,11 +386,15 @@ class ProxyFactory(ServedFactory):
         @param targetName: the target, for the log.
         @param logData: whether to log every chunk: time, peer and data.
         @param limits: bounds the clients' connections; each has one to the target too.
+        @param oversight: tells who may be connected with the target.
+        @param place: the target's host and port, by which a policy knows it.
         """
         super().__init__(clock, limits)
         self._target = target
         self.targetName = targetName
         self.logData = logData
+        self._oversight = oversight
+        self._place = place
         self.targets: set[TargetLeg] = set()
         self._connecting: set[Deferred[IProtocol]] = set()
         self._clientEnds: dict[Ends, ClientLeg] = {}
@@ -435,6 +455,24 @@ class ProxyFactory(ServedFactory):
         self.log.warn(
             "{peer}: closed, {target} leads back to this proxy; give it another target",
             peer=client.peer,
+            target=self.targetName,
+        )
+
+    def permit(self, client: ClientLeg) -> Deferred[None]:
+        """
+        Ask whether a client may be connected with the target.
+
+        @param client: has just connected.
+        @return: fires when it may; fails with L{NetsuiteError}.
+        """
+        decision = self._oversight.decide(
+            lambda policy: policy.proxy(client.identity, *self._place)
+        )
+        return self._oversight.begin(
+            "proxy.connect",
+            decision,
+            peer=client.address,
+            identity=client.identity,
             target=self.targetName,
         )
 

@@ -19,13 +19,14 @@ from twisted_netsuite.net.addresses import (
     splitHostPort,
 )
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.config import Kind, Listen, Seconds, StreamConfig
+from twisted_netsuite.ops.config import GuardedConfig, Kind, Listen, Seconds
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import optionsFor
 from twisted_netsuite.proxy.protocol import PROXY_LIMITS, ProxyFactory
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 
-class ProxyConfig(StreamConfig, frozen=True, kw_only=True):
+class ProxyConfig(GuardedConfig, frozen=True, kw_only=True):
     """What the proxy can be told."""
 
     to: Annotated[
@@ -50,12 +51,15 @@ class ProxyConfig(StreamConfig, frozen=True, kw_only=True):
     )
 
 
-def build(config: ProxyConfig, reactor: Any) -> list[ListeningService]:
+def build(
+    config: ProxyConfig, reactor: Any, oversight: Oversight = UNSEEN
+) -> list[ListeningService]:
     """
     Build the service.
 
     @param config: what it was told.
     @param reactor: what it will run on.
+    @param oversight: what stands over it.
     @return: one service.
     @raise ConfigurationError: when an address cannot be used.
     """
@@ -68,6 +72,8 @@ def build(config: ProxyConfig, reactor: Any) -> list[ListeningService]:
         targetName=config.to,
         logData=config.logData,
         limits=config.limits(),
+        oversight=oversight,
+        place=_place(config.to, oversight),
     )
     return [
         ListeningService(
@@ -104,6 +110,32 @@ def _targetBind(to: str) -> Bind | None:
         return Bind("tcp", _unescaped(found[1]), int(found[2]))
     hostPort = splitHostPort(to)
     return Bind("tcp", *hostPort) if hostPort else None
+
+
+_TLS_TARGET = re.compile(rf"m?tls:(?:host=)?{_FIELD}:(?:port=)?(\d+)(?::.*)?")
+
+#: Fields with which an endpoint connects elsewhere than it began to say.
+_ELSEWHERE = re.compile(r"(?<!\\):(?:host|port|endpoint)=")
+
+
+def _place(to: str, oversight: Oversight) -> tuple[str, int]:
+    """
+    Tell host and port of a target, by which a policy knows it.
+
+    @raise ConfigurationError: when there is a policy, and a target that it cannot know.
+    """
+    bind = _targetBind(to)
+    found = _TLS_TARGET.fullmatch(to) or _TCP_TARGET.fullmatch(to)
+    if found and not _ELSEWHERE.search(to, found.end(2)):
+        return _unescaped(found[1]), int(found[2])
+    if not found and bind is not None and bind.kind == "tcp":
+        return bind.host, bind.port
+    if oversight.guarded:
+        raise ConfigurationError(
+            f"A policy knows targets by host and port, and {to!r} does not say these alone; "
+            "forward to HOST:PORT, or leave the policy out."
+        )
+    return "", 0
 
 
 def _unescaped(field: str) -> str:

@@ -1,8 +1,8 @@
 """
 The tutorials' exec dialects: I{raw}, I{length} and I{header}. A chunk is a command for the shell.
 
-None of them can say who the client is or which commands are harmless, so nothing runs unless the
-operator has allowed a shell.
+Nothing in them says who the client is or which commands are harmless, so nothing runs unless the
+operator has allowed a shell, to everybody or, by a policy, to some.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import pwd
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, TypeVar, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -34,6 +35,9 @@ from twisted_netsuite.rexec.collect import (
 )
 from twisted_netsuite.rexec.machine import TABLE, Act, Event, Turn
 from twisted_netsuite.rexec.process import Spawner
+from twisted_netsuite.trust.decisions import Decision
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight, causeOf
+from twisted_netsuite.trust.rules import ExecRule
 from twisted_netsuite.wire.header import encodeAnswer
 from twisted_netsuite.wire.machine import Machine
 from twisted_netsuite.wire.text import shownBytes
@@ -158,13 +162,37 @@ class ClassicExec(ChunkProtocol):
     def _run(self, line: bytes) -> None:
         self.hold()
         self.idle.stop()
-        started = self.factory.start(line)
+        permitted = maybeDeferred(self.factory.permit, self, line)
+        begun = permitted.addCallbacks(
+            lambda limits: self._start(line, limits),
+            lambda failure: self._refused(line, failure),
+        )
+        self.factory.attend(begun.addErrback(self.broken))
+
+    def _start(self, line: bytes, limits: CommandLimits) -> None:
+        if self._left:
+            # Its permission took longer than its client would wait.
+            self.factory.noteEnd(self, line, None)
+            return
+        started = self.factory.start(self, line, limits)
         if isinstance(started, Result):
             self._ended(line, started)
         else:
             self.log.info("{peer}: runs {line}", peer=self.peer, line=shownBytes(line, MAX_LOGGED))
             self._command = started
-            started.result.addCallback(lambda result: self._ended(line, result))
+            ended = started.result.addCallback(lambda result: self._ended(line, result))
+            ended.addErrback(self.broken)
+
+    def _refused(self, line: bytes, failure: Failure) -> None:
+        failure.trap(NetsuiteError)
+        error = cast(NetsuiteError, failure.value)
+        self.log.info(
+            "{peer}: refused {line}: {cause}",
+            peer=self.peer,
+            line=shownBytes(line, MAX_LOGGED),
+            cause=causeOf(error),
+        )
+        self._answer(line, _notStarted(Outcome.DENIED, error))
 
     def _ended(self, line: bytes, result: Result) -> None:
         self._command = None
@@ -175,6 +203,9 @@ class ClassicExec(ChunkProtocol):
             status=result.status,
             line=shownBytes(line, MAX_LOGGED),
         )
+        self._answer(line, result)
+
+    def _answer(self, line: bytes, result: Result) -> None:
         if self._left:
             # Nobody is there for the answer, nor for the commands that are held behind this one.
             return
@@ -236,16 +267,18 @@ class ClassicExecFactory(ServedFactory):
         encoding: str = "utf-8",
         commandLimits: CommandLimits = DEFAULT_COMMAND_LIMITS,
         limits: ConnectionLimits = DEFAULT_LIMITS,
+        oversight: Oversight = UNSEEN,
     ) -> None:
         """
         @param clock: the reactor, or a fake clock in tests.
         @param dialect: the form of the answers.
         @param spawner: starts commands.
-        @param allowShell: whether commands are run at all; otherwise each is refused in the
-            dialect's own form.
+        @param allowShell: whether commands are run at all, where no policy says; otherwise each is
+            refused in the dialect's own form.
         @param encoding: the encoding of the answers.
         @param commandLimits: bounds each command.
         @param limits: bounds the connections, each of which runs one command at a time.
+        @param oversight: tells who may run commands.
         @raise LookupError: when there is no such encoding.
         """
         super().__init__(clock, limits)
@@ -253,19 +286,99 @@ class ClassicExecFactory(ServedFactory):
         self.transcode = Transcoder(encoding)
         self._spawner = spawner
         self._allowShell = allowShell
+        self._oversight = oversight
         self._commandLimits = commandLimits
         self._running: set[CollectedCommand] = set()
+        self._asking: set[Deferred[None]] = set()
         self._awaiting: list[Deferred[None]] = []
 
-    def start(self, line: bytes) -> CollectedCommand | Result:
+    def permit(self, client: ClassicExec, line: bytes) -> Deferred[CommandLimits]:
         """
-        Start a command, unless it is refused.
+        Ask whether a client may run a command.
 
+        @param client: asks.
         @param line: a command line for the shell.
+        @return: fires with what bounds the command; fails with L{NetsuiteError}.
+        """
+        decision = self._oversight.decide(lambda policy: policy.shell(client.identity, line))
+        rule = decision.rule
+        if decision.allowed and not self._oversight.guarded and not self._allowShell:
+            decision = Decision(False, NO_SHELL, False)
+        elif decision.allowed and isinstance(rule, ExecRule) and (wants := _unheld(rule)):
+            decision = replace(
+                decision,
+                allowed=False,
+                reason=f"{decision.source} asks for {wants}, which this dialect cannot hold to.",
+            )
+        permitted = self._oversight.begin(
+            "exec.start",
+            decision,
+            peer=client.address,
+            identity=client.identity,
+            command=line,
+        )
+        return permitted.addCallback(lambda _: self._limitsOf(rule))
+
+    def _limitsOf(self, rule: object) -> CommandLimits:
+        limits = self._commandLimits
+        if not isinstance(rule, ExecRule):
+            return limits
+        return CommandLimits(
+            _smaller(limits.output, rule.outputLimit), _smaller(limits.seconds, rule.timeLimit)
+        )
+
+    def attend(self, begun: Deferred[None]) -> None:
+        """
+        Let the end of the factory wait for a command that may yet begin: a start that is written
+        down has its end written down too, before the audit log is closed.
+
+        @param begun: fires when the command has begun, or never will.
+        """
+        self._asking.add(begun)
+        begun.addCallback(lambda _: self._asking.discard(begun)).addCallback(self._settle)
+
+    def noteEnd(self, client: ClassicExec, line: bytes, result: Result | None) -> None:
+        """
+        Write down how a command ended that was permitted.
+
+        @param client: had asked for it.
+        @param line: the command line.
+        @param result: what it came to; C{None} when it was not started after all.
+        """
+        self._oversight.note(
+            "exec.end",
+            peer=client.address,
+            identity=client.identity,
+            command=line,
+            outcome=result.outcome.value if result else "not-started",
+            status=result.status if result else None,
+            output=len(result.output) if result else 0,
+        )
+
+    def start(
+        self, client: ClassicExec, line: bytes, limits: CommandLimits
+    ) -> CollectedCommand | Result:
+        """
+        Start a command that was permitted, unless it is refused all the same.
+
+        @param client: had asked for it.
+        @param line: a command line for the shell.
+        @param limits: bounds the command.
         @return: the running command, or why there is none.
         """
-        if not self._allowShell:
-            return _notStarted(Outcome.DENIED, Denied(NO_SHELL))
+        try:
+            started = self._spawn(line, limits)
+        except Exception:
+            self.noteEnd(client, line, None)
+            raise
+        if isinstance(started, Result):
+            self.noteEnd(client, line, started)
+        else:
+            self._running.add(started)
+            started.result.addCallback(self._forget, started, client, line)
+        return started
+
+    def _spawn(self, line: bytes, limits: CommandLimits) -> CollectedCommand | Result:
         if b"\0" in line:
             return _notStarted(Outcome.DENIED, Denied("a command cannot hold a NUL byte."))
         if len(self._running) >= self.limits.maxConnections:
@@ -274,15 +387,10 @@ class ClassicExecFactory(ServedFactory):
             return _notStarted(Outcome.LIMIT, LimitExceeded(reason))
         argv = [b"/bin/sh", b"-c", line]
         try:
-            command = CollectedCommand(
-                self.clock, self._spawner, argv, commandEnvironment(), self._commandLimits
-            )
+            return CollectedCommand(self.clock, self._spawner, argv, commandEnvironment(), limits)
         except OSError as error:
             reason = f"the command was not started: {error.strerror}."
             return _notStarted(Outcome.LIMIT, LimitExceeded(reason))
-        self._running.add(command)
-        command.result.addCallback(lambda result: self._forget(command, result))
-        return command
 
     def abortConnections(self) -> Deferred[None]:
         """
@@ -293,19 +401,50 @@ class ClassicExecFactory(ServedFactory):
         return super().abortConnections().addCallback(lambda _: self._commandsEnded())
 
     def _commandsEnded(self) -> Deferred[None]:
-        if not self._running:
+        if not self._running and not self._asking:
             return succeed(None)
         ended: Deferred[None] = Deferred()
         self._awaiting.append(ended)
         return ended
 
-    def _forget(self, command: CollectedCommand, result: Result) -> Result:
+    def _forget(
+        self, result: Result, command: CollectedCommand, client: ClassicExec, line: bytes
+    ) -> Result:
+        # Before anybody hears that all commands have ended, and closes the audit log.
+        self.noteEnd(client, line, result)
         self._running.discard(command)
-        if not self._running:
+        self._settle()
+        return result
+
+    def _settle(self, _: object = None) -> None:
+        if not self._running and not self._asking:
             awaiting, self._awaiting = self._awaiting, []
             for ended in awaiting:
                 ended.callback(None)
-        return result
+
+
+#: What a rule may ask for that no classic dialect can do, with the rule's own word for it.
+_UNHELD = {
+    "user": "user",
+    "concurrency": "concurrency",
+    "cpuTime": "cpu-time",
+    "memory": "memory",
+    "processes": "processes",
+    "openFiles": "open-files",
+    "fileSize": "file-size",
+    "directory": "cwd",
+}
+
+N = TypeVar("N", int, float)
+
+
+def _unheld(rule: ExecRule) -> str:
+    """Tell what a rule asks for that cannot be held to; to run without would break the rule."""
+    return ", ".join(word for name, word in _UNHELD.items() if getattr(rule, name) is not None)
+
+
+def _smaller(own: N, rules: N | None) -> N:
+    return own if rules is None else min(own, rules)
 
 
 def _notStarted(outcome: Outcome, error: NetsuiteError) -> Result:

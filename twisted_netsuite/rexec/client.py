@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from twisted_netsuite.errors import Denied, LimitExceeded, ProtocolError, TimedOut
@@ -87,9 +88,13 @@ class ClassicSession:
             case "header":
                 return await self._headerAnswer()
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._conversation.close()
+    def close(self) -> Deferred[None]:
+        """
+        Close the connection.
+
+        @return: fires when it is closed.
+        """
+        return self._conversation.close()
 
     async def _rawAnswer(self) -> bytes:
         # One byte more than is accepted tells a large answer from one that is cut.

@@ -11,15 +11,16 @@ import msgspec
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.addresses import parseListen, privately, requireAuthentication
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.config import Count, Kind, Listen, StreamConfig
+from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import optionsFor
 from twisted_netsuite.rexec.classic import ClassicExecFactory
 from twisted_netsuite.rexec.collect import CommandLimits
 from twisted_netsuite.rexec.process import ProcessSpawner
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 
 
-class ExecConfig(StreamConfig, frozen=True, kw_only=True):
+class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
     """What the exec service can be told."""
 
     listen: Listen = ("tcp:7512:interface=127.0.0.1",)
@@ -49,19 +50,29 @@ class ExecConfig(StreamConfig, frozen=True, kw_only=True):
     ] = 64
 
 
-def build(config: ExecConfig, reactor: Any) -> list[ListeningService]:
+def build(
+    config: ExecConfig, reactor: Any, oversight: Oversight = UNSEEN
+) -> list[ListeningService]:
     """
     Build the service.
 
     @param config: what it was told.
     @param reactor: what it will run on.
+    @param oversight: what stands over it.
     @return: one service.
     @raise ConfigurationError: when an address or the encoding cannot be used, or a shell would be
         offered to other machines.
     """
     addresses = [parseListen(reactor, text, ("stream",)) for text in config.listen]
-    if config.allowShell:
-        requireAuthentication(addresses, "anyone could run commands with allow-shell")
+    if config.allowShell and oversight.guarded:
+        raise ConfigurationError(
+            "A policy says who may use a shell, and allow-shell would let everybody; leave one of "
+            "them out."
+        )
+    if config.allowShell or oversight.guarded:
+        danger = "anyone could run commands, as allow-shell asks no one's name"
+        guarded = "anyone could try what the policy allows"
+        requireAuthentication(addresses, danger if config.allowShell else guarded)
         addresses = [privately(reactor, address) for address in addresses]
     try:
         factory = ClassicExecFactory(
@@ -72,6 +83,7 @@ def build(config: ExecConfig, reactor: Any) -> list[ListeningService]:
             encoding=config.encoding,
             commandLimits=CommandLimits(config.outputLimit, config.timeLimit),
             limits=config.limits(),
+            oversight=oversight,
         )
     except LookupError as error:
         raise ConfigurationError(
@@ -90,6 +102,8 @@ def build(config: ExecConfig, reactor: Any) -> list[ListeningService]:
 
 KIND = Kind("exec", ExecConfig, build)
 Options = optionsFor(
-    KIND, "Runs commands for clients of the tutorials' three dialects, if --allow-shell is given."
+    KIND,
+    "Runs commands for clients of the tutorials' three dialects, if --allow-shell is given or a "
+    "policy allows it.",
 )
 makeService = makerFor(KIND)

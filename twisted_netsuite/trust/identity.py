@@ -31,6 +31,9 @@ ROLE_URI = "netsuite:role:"
 #: hold without quoting. X.520 allows a common name 64 characters.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,63}")
 
+#: What reading a certificate's fields may fail with, also when OpenSSL takes the certificate.
+UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
 #: The kernel's C{struct ucred}: pid, uid, gid.
 _CREDENTIALS = struct.Struct("iII")
 
@@ -66,10 +69,13 @@ def certificateIdentity(certificate: x509.Certificate) -> Identity:
     @return: named by the only common name of its subject.
     @raise Unauthenticated: when it has no name, several, or one that no name can be.
     """
-    names = [
-        attribute.value
-        for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    ]
+    try:
+        found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except UNREADABLE as error:
+        raise Unauthenticated(
+            "The certificate's subject cannot be read; one with a common name is needed."
+        ) from error
+    names = [attribute.value for attribute in found]
     if len(names) != 1 or not isinstance(names[0], str) or not NAME.fullmatch(names[0]):
         shown = ", ".join(cleanText(str(name)) for name in names) or "none"
         raise Unauthenticated(
@@ -82,7 +88,7 @@ def certificateIdentity(certificate: x509.Certificate) -> Identity:
 def _roles(certificate: x509.Certificate) -> frozenset[str]:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return frozenset()
     uris = found.value.get_values_for_type(x509.UniformResourceIdentifier)
     roles = (uri.removeprefix(ROLE_URI) for uri in uris if uri.startswith(ROLE_URI))
@@ -101,11 +107,7 @@ def unixIdentity(connection: socket.socket) -> Identity:
     _, uid, _ = _CREDENTIALS.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     )
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return Identity("unix", f"#{uid}")
-    return Identity("unix", name if NAME.fullmatch(name) else f"#{uid}")
+    return _account(uid)
 
 
 def identityOf(transport: ITransport) -> Identity:
@@ -133,7 +135,12 @@ def ownIdentity() -> Identity:
 
     @return: the account that it runs as.
     """
+    return _account(os.geteuid())
+
+
+def _account(uid: int) -> Identity:
     try:
-        return Identity("unix", pwd.getpwuid(os.geteuid()).pw_name)
+        name = pwd.getpwuid(uid).pw_name
     except KeyError:
-        return Identity("unix", f"#{os.geteuid()}")
+        return Identity("unix", f"#{uid}")
+    return Identity("unix", name if NAME.fullmatch(name) else f"#{uid}")

@@ -1,0 +1,248 @@
+"""
+Frames over a stream: four bytes of length, big-endian, then so many bytes; not what is in them.
+
+The same at both ends. What a peer can cost here is bounded: bytes by the limit of a frame, time by
+a deadline for each, turns of the reactor by a number of frames, and answers by not reading on while
+they are not taken.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.protocols.basic import Int32StringReceiver
+from zope.interface import implementer
+
+from twisted_netsuite.errors import LimitExceeded, NetsuiteError, ProtocolError, TimedOut
+from twisted_netsuite.net.interfaces import IStreamTransport
+from twisted_netsuite.wire.session import MAX_FIRST_FRAME
+
+#: Seconds from the first byte of a frame to its last: the largest frame over 300 kbit/s.
+FRAME_TIMEOUT = 30.0
+
+#: Frames that are served before other work of the process gets its turn: at some 10 us for the
+#: smallest, less than a millisecond.
+FRAMES_A_TURN = 64
+
+#: Seconds in which a peer has to take what Twisted has buffered for it, which is 64 KiB and one
+#: frame at the most: a slow link can, and what a dead peer holds is freed.
+STALL_TIMEOUT = 60.0
+
+
+@implementer(IPushProducer)
+class FrameReceiver(Int32StringReceiver):
+    """
+    One end of a connection that carries frames.
+
+    It is the producer of its own answers: while the peer does not take them, nothing is read.
+
+    @ivar clock: tells and waits for time.
+    @ivar MAX_LENGTH: bytes of a frame, both ways.
+    """
+
+    transport: IStreamTransport
+    clock: IReactorTime
+    MAX_LENGTH = MAX_FIRST_FRAME
+    _over = False
+    _registered = False
+    _parsing = False
+    _served = 0
+    _stalled = False
+    _held = False
+    _notRead = False
+    _nextTurn: IDelayedCall | None = None
+    _stallEnd: IDelayedCall | None = None
+    _begun: float | None = None
+    _check: IDelayedCall | None = None
+
+    # What a subclass says.
+
+    def frameReceived(self, frame: bytes) -> None:
+        """
+        Take a frame; nothing is raised.
+
+        @param frame: what it holds, at least one byte.
+        """
+        raise NotImplementedError
+
+    def frameFault(self, error: NetsuiteError) -> None:
+        """
+        End the connection: what the peer sends are no frames, or too large or too slow.
+
+        @param error: what is wrong.
+        """
+        raise NotImplementedError
+
+    def answersNotTaken(self) -> None:
+        """Give the peer up: it has not taken anything for too long."""
+        raise NotImplementedError
+
+    def bytesReceived(self) -> None:
+        """Note a sign of life."""
+
+    def readingChanged(self, reading: bool) -> None:
+        """
+        Note that reading has stopped because of the peer or the service, or goes on.
+
+        @param reading: whether it goes on.
+        """
+
+    # What a subclass calls.
+
+    def sendFrame(self, frame: bytes) -> None:
+        """
+        Send a frame.
+
+        @param frame: at least one byte.
+        @raise LimitExceeded: when it is larger than the other end would take.
+        """
+        if len(frame) > self.MAX_LENGTH:
+            raise LimitExceeded(
+                f"A record of {len(frame)} bytes fits in no frame of {self.MAX_LENGTH}; send less "
+                "at once."
+            )
+        self.sendString(frame)
+
+    def hold(self, held: bool) -> None:
+        """
+        Stop to read, or go on.
+
+        @param held: whether frames have to wait.
+        """
+        self._held = held
+        self._balance()
+
+    def stopFrames(self) -> None:
+        """Take no further frame; what comes is read and dropped, and what is buffered is sent."""
+        if self._over:
+            return
+        self._over = True
+        for call in (self._nextTurn, self._stallEnd, self._check):
+            if call is not None and call.active():
+                call.cancel()
+        if self._registered:
+            self.transport.unregisterProducer()
+        if self.paused:
+            self.transport.resumeProducing()
+        # Ends the loop that may be running below.
+        self.paused = True
+        if not self._parsing:
+            self._unprocessed = b""
+
+    @property
+    def inFrame(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return bool(self._unprocessed) and not self._over
+
+    # What the transport calls.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes."""
+        if self._over:
+            return
+        if not self._registered:
+            # Not before: TLS asks its producer to pause at a write during the handshake, and were
+            # we not to read then, the handshake would never end.
+            self._registered = True
+            self.transport.registerProducer(self, True)
+        self.bytesReceived()
+        self._parse(data)
+
+    def stringReceived(self, string: bytes) -> None:
+        """Take a frame."""
+        self._served += 1
+        if self._served == FRAMES_A_TURN and self._nextTurn is None:
+            self._nextTurn = self.clock.callLater(0, self._takeTurn)
+            self._balance()
+        if string:
+            self.frameReceived(string)
+        else:
+            self.frameFault(ProtocolError("A frame of 0 bytes holds no record."))
+
+    def lengthLimitExceeded(self, length: int) -> None:
+        """Refuse a frame before it comes."""
+        self.frameFault(
+            LimitExceeded(
+                f"A frame of {length} bytes was announced; 1 to {self.MAX_LENGTH} are accepted."
+            )
+        )
+
+    def pauseProducing(self) -> None:
+        """Make no answers: the peer does not take them."""
+        self._stalled = True
+        if self._stallEnd is None and not self._over:
+            self._stallEnd = self.clock.callLater(STALL_TIMEOUT, self._stalledTooLong)
+        self._balance()
+
+    def resumeProducing(self) -> None:
+        """Go on: the peer has taken them."""
+        self._stalled = False
+        if self._stallEnd is not None and self._stallEnd.active():
+            self._stallEnd.cancel()
+        self._stallEnd = None
+        self._balance()
+
+    def stopProducing(self) -> None:
+        """The connection is lost: the protocol hears of that itself."""
+
+    def _stalledTooLong(self) -> None:
+        self._stallEnd = None
+        self.answersNotTaken()
+
+    def _takeTurn(self) -> None:
+        self._nextTurn = None
+        self._balance()
+
+    def _balance(self) -> None:
+        """Read only while there is somewhere to write, somebody to take it, and a turn."""
+        if self._over:
+            return
+        waiting = self._stalled or self._held
+        if waiting != self._notRead:
+            self._notRead = waiting
+            self.readingChanged(not waiting)
+        paused = waiting or self._nextTurn is not None
+        if paused == self.paused:
+            return
+        self.paused = paused
+        if paused:
+            # From here on it is we who make the peer wait.
+            self._begun = None
+            self.transport.pauseProducing()
+            return
+        if not self._parsing:
+            # What is here already comes first; it may well pause us again.
+            self._parse(b"")
+        if not self.paused:
+            self.transport.resumeProducing()
+
+    def _parse(self, data: bytes) -> None:
+        self._served = 0
+        self._parsing = True
+        try:
+            super().dataReceived(data)
+        finally:
+            self._parsing = False
+        if self._over:
+            self._unprocessed = b""
+        else:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Note when the frame that is coming in began; one pending call serves all of them."""
+        if not self._unprocessed or self.paused:
+            self._begun = None
+            return
+        if self._served or self._begun is None:
+            self._begun = self.clock.seconds()
+        if self._check is None:
+            self._check = self.clock.callLater(FRAME_TIMEOUT, self._checkFrame)
+
+    def _checkFrame(self) -> None:
+        self._check = None
+        if self._begun is None:
+            return
+        left = self._begun + FRAME_TIMEOUT - self.clock.seconds()
+        if left > 0:
+            self._check = self.clock.callLater(left, self._checkFrame)
+            return
+        self.frameFault(TimedOut(f"A frame was not complete within {FRAME_TIMEOUT:g} s."))
