@@ -17,6 +17,10 @@ run: $(VENV)/.installed ## Start all services on loopback (CONFIG=FILE.toml for 
 test: $(VENV)/.installed-test ## Run all tests (TESTS=tests.echo for some)
 	$(BIN)/trial $(TRIALFLAGS) $(or $(TESTS),tests)
 
+.PHONY: soak
+soak: $(VENV)/.installed-test ## Long fault runs (some minutes)
+	$(BIN)/trial tests.soak.dripping
+
 .PHONY: lint
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench ## Check style and types
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from twisted.web.server import Request, Site
 
 from twisted_netsuite.echo.protocol import EchoFactory
 from twisted_netsuite.net.admission import ConnectionLimits
-from twisted_netsuite.net.serving import (ServedFactory)
+from twisted_netsuite.net.serving import ServedFactory
 from twisted_netsuite.proxy.protocol import ProxyFactory
 
 

@@ -28,8 +28,7 @@ class AuditCase(SynchronousTestCase):
         self.path = str(self.directory / "audit.log")
         clock = clockAt()
         log = AuditLog(self.path, clock, maxBytes=1200, inThread=atOnce)
-        with mock.patch("os.getpid", return_value=17):
-            log.open()
+        log.open()
         acts: list[tuple[str, str, str, list[str | bytes]]] = [
             ("exec.main", "exec.start", "cert:anna", ["ls", "-l", "my notes.txt"]),
             ("exec.main", "exec.denied", "cert:bob", ["rm", b"caf\xe9", "\x1b[2J\u202e"]),
@@ -144,7 +143,7 @@ class ShowTests(AuditCase):
         self.assertEqual(
             result.stdout.splitlines(),
             [
-                "2026-11-21T13:28:03.450000Z 1 audit audit.opened - - pid=17",
+                "2026-11-21T13:28:03.450000Z 1 audit audit.opened - -",
                 "2026-11-21T13:29:03.450000Z 2 exec.main exec.start cert:anna 192.0.2.1:5 "
                 'argv=[ls, -l, "my notes.txt"]',
                 "2026-11-21T13:30:03.450000Z 3 exec.main exec.denied cert:bob 192.0.2.1:5 "

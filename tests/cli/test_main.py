@@ -73,9 +73,18 @@ class MainTests(SynchronousTestCase):
 
     def test_echo(self) -> None:
         """Echo takes an address and texts."""
-        self.assertCalls("echo h:7 a b", "echoTexts", "reactor", "h:7", ("a", "b"), 60.0, None, None)
         self.assertCalls(
-            "echo --timeout 0.5 udp:h:7 a", "echoTexts", "reactor", "udp:h:7", ("a",), 0.5, None, None
+            "echo h:7 a b", "echoTexts", "reactor", "h:7", ("a", "b"), 60.0, None, None
+        )
+        self.assertCalls(
+            "echo --timeout 0.5 udp:h:7 a",
+            "echoTexts",
+            "reactor",
+            "udp:h:7",
+            ("a",),
+            0.5,
+            None,
+            None,
         )
         self.assertRefused("echo", "Missing argument 'ADDRESS'")
         self.assertRefused("echo h:7", "Missing argument 'TEXT...'")

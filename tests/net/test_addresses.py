@@ -386,9 +386,7 @@ class RequireLocalTests(SynchronousTestCase):
             "haproxy:tcp:7512",
         ):
             with self.assertRaises(ConfigurationError) as caught:
-                requireAuthentication(
-                    [listen("unix:/x"), listen(description)], "anyone burns it"
-                )
+                requireAuthentication([listen("unix:/x"), listen(description)], "anyone burns it")
             sentence = caught.exception.sentence
             self.assertIn(f"{description!r} can be reached from other machines", sentence)
             self.assertIn("anyone burns it", sentence)

@@ -8,6 +8,7 @@ import ipaddress
 import re
 import tracemalloc
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -36,9 +37,10 @@ from twisted_netsuite.net.admission import (
     sourceOf,
 )
 from twisted_netsuite.net.handshake import HANDSHAKE_TIMEOUT
-from twisted_netsuite.ops.config import StreamConfig, fieldsOf, kebab, readConfig
+from twisted_netsuite.ops.config import StreamConfig, fieldsOf, readConfig
 from twisted_netsuite.ops.options import optionsFor
 from twisted_netsuite.ops.suite import KINDS
+from twisted_netsuite.wire.words import kebab
 
 #: What a service needs to be told.
 REQUIRED = {"files": {"root": "/"}, "proxy": {"to": "127.0.0.1:7"}}
@@ -795,6 +797,16 @@ class ConfiguredTests(SynchronousTestCase):
         reasons = dict(zip(told[::2], told[1::2], strict=True))
         for name, field in ConnectionLimits.__dataclass_fields__.items():
             self.assertRegex(reasons[name], rf"\b{field.default:g}\b", name)
+
+    def test_page(self) -> None:
+        """The page about limits lists each with its default."""
+        page = Path(__file__).resolve().parents[2] / "docs/howto/limits.md"
+        rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \|", page.read_text(), re.MULTILINE)
+        defaults = ConnectionLimits.__dataclass_fields__.items()
+        self.assertEqual(
+            {word: float(value) for word, value in rows},
+            {kebab(name): field.default for name, field in defaults},
+        )
 
     def test_everyLimit(self) -> None:
         """Each limit can be told to each service of streams, in a file and as an option."""

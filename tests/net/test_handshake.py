@@ -570,7 +570,7 @@ class EndTests(ServiceTestCase):
             pairs = [self.begin()[1] for _ in range(3)]
             for pair in pairs:
                 self.served.settle(pair)
-        cause = "too many are waiting to be complete, and this is the oldest (max-pending)"
+        cause = "too many are waiting to be complete (max-pending)"
         self.assertEqual(logged, [CLOSED + cause])
         self.assertIsNotNone(pairs[0].server.lost)
         self.assertEqual(len(self.echo.connections), 2)

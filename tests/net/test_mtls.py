@@ -794,5 +794,5 @@ class ClientStringTests(ConnectTestCase):
         self.assertEqual(
             failure.getErrorMessage(),
             "Cannot connect to 127.0.0.1:7443: TLS: the peer's certificate was refused: its "
-            "authority is not trusted here; see whether the service runs there.",
+            "authority is not trusted here; see the certificates of both ends.",
         )

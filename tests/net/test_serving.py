@@ -436,6 +436,16 @@ class AdmittedTests(SynchronousTestCase):
         self.factory.connectionGone(protocol)
         self.assertEqual(len(self.admission), 0)
 
+    def test_handshakeWasAll(self) -> None:
+        """Where a handshake is all the proof there is, who is connected after it waits no more."""
+        self.make()
+        protocol = self.factory.buildProtocol(PEER)
+        assert isinstance(protocol, Chatter)
+        protocol.place.await_()
+        self.assertEqual(len(self.admission.pending), 1)
+        connectPair(protocol, Protocol())
+        self.assertEqual((len(self.admission), len(self.admission.pending)), (1, 0))
+
     def test_evicted(self) -> None:
         """The peer that has waited longest to prove itself makes room, in one line of the log."""
         self.make(ProverFactory, maxPending=2)

@@ -19,28 +19,11 @@ from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.ops.config import (
     ServiceConfig,
     StreamConfig,
-    didYouMean,
     fieldsOf,
-    kebab,
     loadFile,
     readConfig,
     readSuite,
 )
-
-
-class KebabTests(SynchronousTestCase):
-    """L{kebab}: a field's name as people write it."""
-
-    def test_names(self) -> None:
-        """Each hump becomes a hyphen and a small letter."""
-        for name, word in (
-            ("listen", "listen"),
-            ("idleTimeout", "idle-timeout"),
-            ("maxConnectionsAtOnce", "max-connections-at-once"),
-            ("ipv6Only", "ipv6-only"),
-            ("", ""),
-        ):
-            self.assertEqual(kebab(name), word)
 
 
 class FieldTests(SynchronousTestCase):
@@ -191,11 +174,6 @@ class ReadConfigTests(SynchronousTestCase):
             readConfig(SampleConfig, values, str)
         except ConfigurationError as error:
             self.assertRegex(error.sentence, r"(?s) is .*[.?]\Z")
-
-    def test_advice(self) -> None:
-        """The end of a sentence is one, whether a word is near or not."""
-        self.assertEqual(didYouMean("ech", ["echo", "exec"]), "did you mean echo?")
-        self.assertEqual(didYouMean("xyz", {"echo": 1, "exec": 2}), "there are echo, exec.")
 
 
 class FileTests(SynchronousTestCase):

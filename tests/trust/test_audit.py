@@ -386,6 +386,10 @@ class OpenTests(LogCase):
             with capturedLogs() as logged:
                 self.end(self.make())
             self.assertEqual(len(logged), 1)
+            # It is on the disk, and its directory, before it is gone from the log.
+            cut = self.disk.names.index("ftruncate")
+            steps = ["open", "write", "fsync", "open", "fsync"]
+            self.assertEqual(self.disk.names[cut - 5 : cut], steps)
             torn = self.lines()[2]
             self.assertEqual(self.events()[2:], ["audit.torn", "audit.opened", "audit.closed"])
             self.assertEqual(Path(torn["file"]).read_bytes(), tail)

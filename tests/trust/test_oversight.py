@@ -4,6 +4,7 @@ Asking whether something may be done, and writing down that it is.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.trust.overseen import ANNA, BOB, PLACE, HeldNotes, Told, events, overseen, policyFrom
 from twisted_netsuite.errors import AuditUnavailable, Denied
 from twisted_netsuite.trust.audit import AuditNotes
-from twisted_netsuite.trust.decisions import Decision
+from twisted_netsuite.trust.decisions import Decision, Policy
 from twisted_netsuite.trust.identity import ANONYMOUS, Identity
 from twisted_netsuite.trust.oversight import UNSEEN, Oversight, Withheld, causeOf
 
@@ -51,10 +52,12 @@ class DecideTests(SynchronousTestCase):
             (BOB, b"/a", False),
             (ANONYMOUS, b"/a", False),
         ):
-            decision = oversight.decide(
-                lambda policy, who=who, path=path: policy.files(who, "read", path)
-            )
+            decision = oversight.decide(partial(self.reading, who, path))
             self.assertIs(decision.allowed, allowed, (who, path))
+
+    def reading(self, who: Identity, path: bytes, policy: Policy) -> Decision:
+        """Ask whether somebody may read a file."""
+        return policy.files(who, "read", path)
 
     def test_ofTheMoment(self) -> None:
         """Who asks again gets the answer of the policy that holds then."""

@@ -70,6 +70,10 @@ class RoleTests(SynchronousTestCase):
         held = policy.rolesOf(Identity("cert", "anna", frozenset({"z", "e"})))
         self.assertEqual(list(held), ["e", "z", "b", "a", "c"])
         self.assertEqual((held["e"], held["c"]), (BY_CERTIFICATE, 'p:4 ("cert:*")'))
+        general = read(
+            '[identities]\n"cert:*" = ["b"]\n"cert:anna" = ["a"]\n[roles]\na = {}\nb = {}'
+        )
+        self.assertEqual(list(general.rolesOf(ANNA)), ["b", "a"])
 
     def test_method(self) -> None:
         """The same name by another method is somebody else."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_netsuite.trust.reading import didYouMean, dotted, inline, readPolicy
+from twisted_netsuite.trust.reading import dotted, inline, readPolicy
 from twisted_netsuite.trust.rules import ExecRule, FilesRule
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/policy.toml"
@@ -278,12 +278,6 @@ class WordTests(SynchronousTestCase):
         """A path is written as in TOML."""
         self.assertEqual(dotted(("roles", "a b", "exec", 0, "argv", 1)),
                          'roles."a b".exec[0].argv[1]')  # fmt: skip
-
-    def test_didYouMean(self) -> None:
-        """Advice names what is near, else what there is."""
-        self.assertEqual(didYouMean("reder", ["reader", "x"]), "did you mean reader?")
-        self.assertEqual(didYouMean("zz", ["a", "b"]), "there are a, b.")
-        self.assertEqual(didYouMean("zz", []), "there are none.")
 
     @given(
         st.recursive(

@@ -14,7 +14,7 @@ from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.net.addresses import parseListen
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen
+from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen, PerSource
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import absolute, optionsFor
 from twisted_netsuite.trust.oversight import UNSEEN, Oversight
@@ -34,6 +34,7 @@ class FilesConfig(GuardedConfig, frozen=True, kw_only=True):
     dialect: Annotated[Literal["get"], msgspec.Meta(description="What is spoken on the wire.")] = (
         "get"
     )
+    maxPerSource: PerSource = 200
     maxConnections: Annotated[
         Count, msgspec.Meta(description="Connections at a time, each with one file open.")
     ] = 400

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConnectionFailed, LimitExceeded, TimedOut
-from twisted_netsuite.net.handshake import tlsReason
+from twisted_netsuite.net.handshake import HandshakeFailed, tlsReason
 from twisted_netsuite.net.interfaces import IStreamTransport
 
 T = TypeVar("T")
@@ -225,9 +225,20 @@ async def converse(endpoint: IStreamClientEndpoint, clock: IReactorTime, name: s
         # The caller gave up, which is no failure of the connection.
         raise CancelledError from error
     except Exception as error:
-        raise ConnectionFailed(
-            f"Cannot connect to {name}: {connectReason(error)}; see whether the service runs there."
-        ) from error
+        raise notConnected(name, error) from error
+
+
+def notConnected(name: str, error: Exception) -> ConnectionFailed:
+    """
+    Say why a connection was not made, and what to look at.
+
+    @param name: the address.
+    @param error: what the endpoint failed with.
+    @return: one sentence.
+    """
+    reached = isinstance(error, HandshakeFailed)
+    advice = "the certificates of both ends" if reached else "whether the service runs there"
+    return ConnectionFailed(f"Cannot connect to {name}: {connectReason(error)}; see {advice}.")
 
 
 def connectReason(error: BaseException | None) -> str:

@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -223,7 +223,7 @@ class HandshakeGate(Protocol):
         self._fail(HandshakeFailed(f"it was not complete within {seconds:g} s"))
 
     def _evicted(self) -> None:
-        self.giveUp("too many are waiting to be complete, and this is the oldest (max-pending)")
+        self.giveUp("too many are waiting to be complete (max-pending)")
 
     def giveUp(self, cause: str) -> None:
         """
@@ -285,9 +285,13 @@ class HandshakeGateFactory(WrappingFactory[Any]):
         @param addr: the peer.
         """
         inner = self.wrappedFactory.buildProtocol(addr)
-        if inner is None or isinstance(inner, RefusedProtocol):
+        served = inner
+        while isinstance(served, ProtocolWrapper):
+            # A balancer's header, say, is read between the two.
+            served = served.wrappedProtocol
+        if inner is None or isinstance(served, RefusedProtocol):
             return inner
-        place = inner.place if IAdmitted.providedBy(inner) else None
+        place = served.place if IAdmitted.providedBy(served) else None
         return HandshakeGate(self, inner, place)
 
     def prove(self, transport: ITransport) -> Identity:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConfigurationError, ConnectionFailed, NetsuiteError, TimedOut
-from twisted_netsuite.net.conversation import connectReason
+from twisted_netsuite.net.conversation import notConnected
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.serving import CLOSE_TIMEOUT, sendAtOnce
 from twisted_netsuite.net.sessionend import SOFTWARE, SessionEnd
@@ -354,9 +354,7 @@ async def _open(
         # The caller gave up, which is no failure of the connection.
         raise CancelledError from error
     except Exception as error:
-        raise ConnectionFailed(
-            f"Cannot connect to {name}: {connectReason(error)}; see whether the service runs there."
-        ) from error
+        raise notConnected(name, error) from error
     try:
         await session.greeted
     except CancelledError:

@@ -46,6 +46,9 @@ GROUPS = b"X25519MLKEM768:X25519:prime256v1:secp384r1"
 #: Bytes of a PEM file that are read: some hundred certificates, or a CRL of thousands of entries.
 MAX_PEM = 4 * 1024 * 1024
 
+#: OpenSSL's C{SSL_MODE_NO_AUTO_CHAIN}: send the chain of the bundle, and not what else is trusted.
+_NO_AUTO_CHAIN = 0x8
+
 #: Certificates between a leaf and its root that are followed.
 MAX_CHAIN = 4
 
@@ -255,8 +258,11 @@ def _context(method: int, trust: Trust) -> SSL.Context:
     context.set_verify_depth(MAX_CHAIN)
     if trust.key is not None:
         context.use_certificate(trust.chain[0])
+        context.set_mode(_NO_AUTO_CHAIN)
         for certificate in trust.chain[1:]:
-            context.add_extra_chain_cert(certificate)
+            # A root that the peer does not have already it would not believe either.
+            if certificate.subject != certificate.issuer:
+                context.add_extra_chain_cert(certificate)
         context.use_privatekey(cast(Any, trust.key))
         context.check_privatekey()
     store = context.get_cert_store()

@@ -7,7 +7,6 @@ the options of its C{twistd} plugin, so that both know the same words and give t
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,20 +20,18 @@ from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.trust.oversight import Oversight
-
-
-def kebab(name: str) -> str:
-    """
-    Turn a field's name into the word that people write.
-
-    @param name: such as C{idleTimeout}.
-    @return: such as C{idle-timeout}.
-    """
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "-" + found[1].lower(), name)
-
+from twisted_netsuite.wire.words import didYouMean, kebab
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+PerSource = Annotated[
+    int,
+    msgspec.Meta(
+        ge=0,
+        description="Connections at a time from one source, which is an IPv4 address or an IPv6 "
+        "/64; 0: no bound.",
+    ),
+]
 Listen = Annotated[
     tuple[str, ...],
     msgspec.Meta(
@@ -64,14 +61,7 @@ class StreamConfig(ServiceConfig, frozen=True, kw_only=True):
         ),
     ] = 600.0
 
-    maxPerSource: Annotated[
-        int,
-        msgspec.Meta(
-            ge=0,
-            description="Connections at a time from one source, which is an IPv4 address or an "
-            "IPv6 /64; 0: no bound.",
-        ),
-    ] = ConnectionLimits.maxPerSource
+    maxPerSource: PerSource = ConnectionLimits.maxPerSource
     maxPending: Annotated[
         Count,
         msgspec.Meta(
@@ -257,18 +247,6 @@ def _explain(
     if found := _EXPECTED.match(message):
         return f"{name(path)} is {given!r}; give {_WORDS[found[1]]}{found[2]}."
     return f"{name(path)} is {given!r}: {message[:1].lower() + message[1:]}."
-
-
-def didYouMean(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """
-    Advise after an unknown word.
-
-    @param word: what was written.
-    @param known: the words there are.
-    @return: the end of a sentence, with the nearest, or all of them.
-    """
-    near = difflib.get_close_matches(word, list(known), 1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
 
 
 def loadFile(path: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import msgspec
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.addresses import parseListen, privately, requireAuthentication
 from twisted_netsuite.net.listening import ListeningService
-from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen
+from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen, PerSource
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import optionsFor
 from twisted_netsuite.rexec.classic import ClassicExecFactory
@@ -44,6 +44,7 @@ class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
     encoding: Annotated[
         str, msgspec.Meta(description="The encoding of the answers, such as gbk.")
     ] = "utf-8"
+    maxPerSource: PerSource = 32
     maxConnections: Annotated[
         Count,
         msgspec.Meta(description="Connections at a time, each with one command and its output."),

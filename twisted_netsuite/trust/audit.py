@@ -7,7 +7,6 @@ L{trust.auditcheck}.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -217,7 +216,7 @@ class AuditLog:
                 )
             if self._file.isRotatedHalf():
                 self._rotateAt = 0
-            self._append(_ownRecord("audit.opened", pid=os.getpid()))
+            self._append(_ownRecord("audit.opened"))
             sync = self._file.beginSync()
             try:
                 sync()

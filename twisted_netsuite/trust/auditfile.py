@@ -69,7 +69,7 @@ def reasonOf(error: BaseException | None) -> str:
     """
     Say why something failed.
 
-    @param error: an L{OSError}, L{Disturbed}, or what else ended a thread.
+    @param error: an C{OSError}, L{Disturbed}, or what else ended a thread.
     @return: the middle of a sentence.
     """
     if isinstance(error, OSError):
@@ -381,7 +381,7 @@ class AuditFile:
         Prepare to wait for the disk; one at a time.
 
         @return: to be called in any thread: waits until all lines so far are on the disk, or raises
-            L{OSError}. L{endSync} has to follow.
+            C{OSError}. L{endSync} has to follow.
         """
         self._syncing = True
         retired, self._retired = self._retired, []

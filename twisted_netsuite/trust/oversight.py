@@ -109,7 +109,7 @@ class Oversight:
         @param fields: what else there is to tell.
         @return: fires when it may be done; fails with L{Denied}, or with L{AuditUnavailable} when
             it may be done and cannot be written down. Neither before the record is written, so
-            that nobody can have more records waiting for the disk than connections.
+            that who is denied over and over has one record at a time waiting for the disk.
         """
         event = act if decision.allowed else f"{act}.denied"
         if decision.source:

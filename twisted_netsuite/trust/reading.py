@@ -4,11 +4,10 @@ From the text of a policy file to a policy, or to all that is wrong with it, eac
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -21,6 +20,7 @@ from twisted_netsuite.trust.rules import RULES, AnyRule, Audit, Service
 from twisted_netsuite.trust.tomllines import Lines, Path
 from twisted_netsuite.trust.values import IdentityPattern, convertHook
 from twisted_netsuite.wire.text import cleanText
+from twisted_netsuite.wire.words import didYouMean
 
 #: Characters of a value that a sentence shows.
 _SHOWN = 80
@@ -107,20 +107,6 @@ def inline(value: Any) -> str:
 def _shown(value: Any) -> str:
     text = cleanText(inline(value))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-def didYouMean(word: str, known: Iterable[str]) -> str:
-    """
-    Advise after an unknown word.
-
-    @param word: what was written.
-    @param known: the words there are.
-    @return: the end of a sentence, with the nearest, or some.
-    """
-    words = list(known)
-    if near := difflib.get_close_matches(word, words, 1):
-        return f"did you mean {near[0]}?"
-    return f"there are {', '.join(words[:20])}." if words else "there are none."
 
 
 class _Reader:

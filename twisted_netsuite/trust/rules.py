@@ -24,11 +24,7 @@ from twisted_netsuite.trust.requests import (
     shown,
 )
 from twisted_netsuite.trust.values import Count, Element, RoomPattern, Seconds, Size
-
-
-def _kebab(name: str) -> str:
-    return re.sub(r"[A-Z]", lambda found: "-" + found[0].lower(), name)
-
+from twisted_netsuite.wire.words import kebab
 
 #: What takes part in naming the accounts of a machine.
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")
@@ -37,7 +33,7 @@ _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")
 Fault = tuple[str, str]
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=_kebab):
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kebab):
     """
     What every rule can say.
 

@@ -152,7 +152,6 @@ class _Value:
         self._statement = statement
         #: The brackets that are open, and how many elements were finished in each.
         self._open: list[tuple[str, int]] = []
-        self._fresh = False
 
     @property
     def open(self) -> bool:
@@ -174,12 +173,8 @@ class _Value:
         elif word == ",":
             bracket, count = self._open.pop()
             self._open.append((bracket, count + 1))
-            self._fresh = True
-            return
-        elif self._fresh and all(bracket == "[" for bracket, _ in self._open):
+        elif self._open and all(bracket == "[" for bracket, _ in self._open):
             within = tuple(count for _, count in self._open)
             self._statement.elements.append((within, line))
-        self._fresh = False
         if word in ("[", "{"):
             self._open.append((word, 0))
-            self._fresh = word == "["
