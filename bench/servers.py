@@ -122,7 +122,10 @@ def running(competitor: Competitor, where: Place, cpu: int) -> Iterator[Running]
 def _plugin(name: str, place: Place, *options: str) -> list[str]:
     listen = f"tcp:{place.port}:interface=127.0.0.1"
     log = str(place.folder / "twistd.log")
-    return [twistd(), "-n", "--pidfile=", "--logfile", log, name, "--listen", listen, *options]
+    # All of the load has one address; the peers have no limits by source to turn off.
+    unbound = ["--max-per-source", "0", "--connection-rate", "0"]
+    words = ["--pidfile=", "--logfile", log, name, "--listen", listen, *unbound, *options]
+    return [twistd(), "-n", *words]
 
 
 def _peer(script: str, *words: object) -> list[str]:

@@ -193,7 +193,7 @@ class MutualTLSServerEndpoint:
 
         @param protocolFactory: its protocols are connected once a handshake is complete.
         @return: fires with the port; fails with L{ConfigurationError} when a file cannot be used
-            any more, or as L{TCP4ServerEndpoint.listen} does.
+            any more, or as C{TCP4ServerEndpoint.listen} does.
         """
         creator = self._creator
         names = self._protocols or protocolsOf(protocolFactory)
@@ -304,7 +304,7 @@ class MutualTLSClientEndpoint:
 
         @param protocolFactory: its protocol is connected once the handshake is complete.
         @return: fires with the protocol; fails with L{HandshakeFailed}, with L{ConfigurationError}
-            when a file cannot be used any more, or as L{HostnameEndpoint.connect} does.
+            when a file cannot be used any more, or as C{HostnameEndpoint.connect} does.
         """
         creator, names = self._creator, self._protocols or protocolsOf(protocolFactory)
         if list(names) != list(self._protocols):

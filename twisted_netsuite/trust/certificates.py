@@ -104,7 +104,7 @@ def partyCertificate(
     @param key: the party's key.
     @param name: the party's common name. One that is too long for it is left out; then there have
         to be alternatives, and they are critical.
-    @param usage: L{SERVER} or L{CLIENT}.
+    @param usage: C{SERVER} or C{CLIENT}.
     @param alternatives: subject alternative names.
     @param now: when it is made.
     @param notAfter: when it ends.

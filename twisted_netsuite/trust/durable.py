@@ -152,7 +152,7 @@ class DurableDirectory:
 
         @param name: its name.
         @param private: whether it is to be refused when others than its owner have access to it.
-        @return: its content, or L{None} when there is none.
+        @return: its content, or C{None} when there is none.
         """
         path = self.path / name
         with self._told("read", path):
