@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -22,6 +25,8 @@ import msgspec
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
+    UNIXClientEndpoint,
+    UNIXServerEndpoint,
     clientFromString,
 )
 from twisted.internet.protocol import Factory
@@ -30,7 +35,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, readBody
 
-from docs.examples import client, embed
+from docs.examples import client, embed, notes
 from twisted_netsuite.chat.classic import Switchboard
 from twisted_netsuite.chat.messages import decodeForConsole, decodeForService, encodeLine
 from twisted_netsuite.cli.chat import loadContacts
@@ -41,7 +46,9 @@ from twisted_netsuite.errors import ConfigurationError, NotFound
 from twisted_netsuite.files import machine as filesMachine
 from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.root import Root
+from twisted_netsuite.net.addresses import StreamAddress
 from twisted_netsuite.net.conversation import DatagramConversation, converse
+from twisted_netsuite.net.sessionclient import connectSession
 from twisted_netsuite.ops.config import Field, ServiceConfig, fieldsOf, readSuite
 from twisted_netsuite.ops.launch import build
 from twisted_netsuite.ops.suite import KINDS
@@ -49,9 +56,14 @@ from twisted_netsuite.proxy import machine as proxyMachine
 from twisted_netsuite.rexec import machine as execMachine
 from twisted_netsuite.rexec.classic import ClassicExecFactory, Dialect
 from twisted_netsuite.rexec.process import ProcessSpawner
-from twisted_netsuite.trust.oversight import UNSEEN
+from twisted_netsuite.trust.audit import AuditNotes
+from twisted_netsuite.trust.ca import Authority
+from twisted_netsuite.trust.identity import ownIdentity
+from twisted_netsuite.trust.oversight import UNSEEN, Oversight
+from twisted_netsuite.trust.policy import PolicyFile
 from twisted_netsuite.wire import sessionmachine
 from twisted_netsuite.wire.machine import Table
+from twisted_netsuite.wire.session import SessionCodec
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs/examples"
@@ -369,6 +381,29 @@ class ConfigurationTests(SynchronousTestCase):
                 if isinstance(service.factory, ClassicGetFactory):
                     service.factory.root.close()
 
+    def test_secureExample(self) -> None:
+        """The example with certificates, a policy and an audit log can be built as it stands."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority.create(directory / "ca")
+        authority.issueServer("localhost")
+        (directory / "shared").mkdir()
+        for name in ("secure.toml", "policy.toml"):
+            (directory / name).write_bytes((EXAMPLES / name).read_bytes())
+            (directory / name).chmod(0o600)
+        before = Path.cwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(directory)
+        reactor: Any = MemoryReactorClock()
+        services = build(readSuite("secure.toml", KINDS), reactor)
+        self.assertEqual([service.name for service in services], ["exec.main", "files.main"])
+        for service in services:
+            for address in service.addresses:
+                assert isinstance(address, StreamAddress)
+                self.assertTrue(address.authenticates)
+            if isinstance(service.factory, ClassicGetFactory):
+                service.factory.root.close()
+
     def test_exampleDialects(self) -> None:
         """The example has a shell in each dialect of exec."""
         planned = readSuite(str(EXAMPLES / "classic.toml"), KINDS)
@@ -461,6 +496,37 @@ class ExchangeTests(TestCase):
         reactor = realReactor()
         (exchange,) = exchanges("docs/protocol/session.md")
         await self.replay(NativeEchoFactory(reactor), exchange)
+
+    async def test_notes(self) -> None:
+        """The example of a service over sessions keeps notes for whom its policy lets."""
+        reactor = realReactor()
+        who = str(ownIdentity())
+        path = self.mktemp()
+        text = f"""
+            [identities]
+            "{who}" = ["writer"]
+            [[roles.writer.files]]
+            paths = ["/notes"]
+            actions = ["write"]
+        """
+        Path(path).write_text(text)
+        Path(path).chmod(0o600)
+        audit = AuditNotes()
+        oversight = Oversight("notes", PolicyFile(path), audit)
+        socket = os.path.join(tempfile.mkdtemp(), "s")
+        self.addCleanup(shutil.rmtree, os.path.dirname(socket))
+        endpoint = UNIXServerEndpoint(reactor, socket)
+        factory = notes.NotesFactory(reactor, oversight)
+        port: Any = await endpoint.listen(factory)
+        self.addCleanup(port.stopListening)
+        codec = SessionCodec((notes.Keep, notes.Kept))
+        client = UNIXClientEndpoint(reactor, socket)
+        session = await connectSession(client, reactor, codec, service="notes", name="notes")
+        for asked in ("milk", ""):
+            session.send(notes.Keep(text=asked))
+            self.assertEqual(await session.next(PATIENCE), notes.Kept(text="milk"))
+        self.assertEqual([each["identity"] for each in audit.records], [who, who])
+        await session.close()
 
     async def test_files(self) -> None:
         """Files are sent, and refused, as their page shows."""

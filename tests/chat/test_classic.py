@@ -542,7 +542,7 @@ class ReplyTests(ChatTestCase):
             self.assertTrue(console.pair.server.lost.check(ConnectionAborted))
             self.assertEqual(
                 [formatEvent(event) for event in events],
-                [f"operator: closed, a line is longer than {MAX_LINE} bytes"],
+                [f"unix: closed, a line is longer than {MAX_LINE} bytes"],
             )
         self.console.reply("192.0.2.1:5001", "others go on")
         self.assertEqual(self.answers(), [("others go on", ANNA)])

@@ -120,7 +120,12 @@ class MainTests(SynchronousTestCase):
             "get --ca ca.pem --dialect get h:1:/a",
             "getFile", "reactor", "h:1:/a", "", 60.0, TrustFiles("", "ca.pem"),
         )  # fmt: skip
+        self.assertCalls(
+            "get --ca ca.pem --crl crl.pem --dialect get h:1:/a",
+            "getFile", "reactor", "h:1:/a", "", 60.0, TrustFiles("", "ca.pem", "crl.pem"),
+        )  # fmt: skip
         self.assertRefused("echo --cert a.pem h:7 a", "--cert needs --ca")
+        self.assertRefused("echo --crl crl.pem h:7 a", "--crl needs --ca")
 
     def test_get(self) -> None:
         """Get takes a source and perhaps a place for it."""

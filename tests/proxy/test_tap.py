@@ -97,6 +97,17 @@ class BuildTests(SynchronousTestCase):
             self.assertIn("give HOST:PORT", sentence)
         self.assertIn("The port 65536 of '127.0.0.1:65536'", self.refusal("127.0.0.1:65536"))
 
+    def test_lentAccount(self) -> None:
+        """Strangers do not become this service's account at a Unix socket, unless told so."""
+        for to in ("unix:/run/db.sock", "unix:path=/run/db.sock"):
+            sentence = self.refusal(to, "unix:/run/a.sock", "tcp:7080")
+            self.assertIn("'tcp:7080' can be reached from other machines", sentence)
+            self.assertIn("taken for this service's account", sentence)
+            for listen in ("tcp:7080:interface=127.0.0.1", "unix:/run/a.sock"):
+                self.build(to, listen)
+            self.build(to, "tcp:7080", lendAccount=True)
+        self.build("127.0.0.1:80", "tcp:7080")
+
     def test_datagrams(self) -> None:
         """The proxy forwards streams: a datagram address is refused."""
         self.assertIn("'udp:7080'", self.refusal("127.0.0.1:80", "udp:7080"))

@@ -296,7 +296,9 @@ class Operator(LineOnlyReceiver, ServedProtocol):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """This is no console of ours."""
-        self.log.warn("operator: closed, a line is longer than {limit} bytes", limit=MAX_LINE)
+        self.log.warn(
+            "{peer}: closed, a line is longer than {limit} bytes", peer=self.peer, limit=MAX_LINE
+        )
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:

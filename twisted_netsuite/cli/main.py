@@ -50,14 +50,15 @@ def _tls(command: Any) -> Any:
     """Add the options of TLS to a command, which gets C{files} in their place."""
 
     @functools.wraps(command)
-    def withFiles(*args: Any, cert: str, ca: str, **kwargs: Any) -> Any:
-        if cert and not ca:
-            raise click.UsageError("--cert needs --ca, to know the server by.")
+    def withFiles(*args: Any, cert: str, ca: str, crl: str, **kwargs: Any) -> Any:
+        if (cert or crl) and not ca:
+            word = "--cert" if cert else "--crl"
+            raise click.UsageError(f"{word} needs --ca, to know the server by.")
         files = None
         if ca:
             from twisted_netsuite.net.tlscontext import TrustFiles
 
-            files = TrustFiles(cert, ca)
+            files = TrustFiles(cert, ca, crl)
         return command(*args, files=files, **kwargs)
 
     certificate = click.option(
@@ -66,7 +67,10 @@ def _tls(command: Any) -> Any:
     authority = click.option(
         "--ca", metavar="FILE", default="", help="Connect by TLS to a server of this authority."
     )
-    return certificate(authority(withFiles))
+    revoked = click.option(
+        "--crl", metavar="FILE", default="", help="What that authority has revoked."
+    )
+    return certificate(authority(revoked(withFiles)))
 
 
 class Program(click.Group):

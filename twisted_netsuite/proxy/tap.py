@@ -16,6 +16,7 @@ from twisted_netsuite.net.addresses import (
     ListenAddress,
     parseConnect,
     parseListen,
+    requireAuthentication,
     splitHostPort,
 )
 from twisted_netsuite.net.listening import ListeningService
@@ -46,6 +47,13 @@ class ProxyConfig(GuardedConfig, frozen=True, kw_only=True):
             description="Seconds until the first byte of either side; 0: as for idle-timeout."
         ),
     ] = PROXY_LIMITS.firstMessageTimeout
+    lendAccount: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Forward strangers from other machines to a Unix socket, where they are "
+            "taken for the account of this service."
+        ),
+    ] = False
     logData: Annotated[bool, msgspec.Meta(description="Log every chunk: time, peer and data.")] = (
         False
     )
@@ -65,6 +73,12 @@ def build(
     """
     addresses = [parseListen(reactor, text, ("stream",)) for text in config.listen]
     target = parseConnect(reactor, config.to)
+    bind = _targetBind(config.to)
+    if bind is not None and bind.kind == "unix" and not config.lendAccount:
+        requireAuthentication(
+            addresses,
+            "anyone would be taken for this service's account at its target (or say lend-account)",
+        )
     _requireNoLoop(addresses, config.to)
     factory = ProxyFactory(
         reactor,
