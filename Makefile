@@ -19,7 +19,7 @@ test: $(VENV)/.installed-test ## Run all tests (TESTS=tests.echo for some)
 
 .PHONY: soak
 soak: $(VENV)/.installed-test ## Long fault runs (some minutes)
-	$(BIN)/trial tests.soak.dripping
+	$(BIN)/trial tests.soak.auditfaults tests.soak.dripping
 
 .PHONY: lint
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench ## Check style and types

@@ -47,15 +47,13 @@ class NativeEchoTests(SynchronousTestCase):
     def connect(self) -> Deferred[NativeEchoSession]:
         """Begin to connect."""
         self.endpoint = MemoryEndpoint(self.factory)
-        connecting = Deferred.fromCoroutine(
-            connectNativeEcho(self.endpoint, self.clock, name=NAME, timeout=5)
-        )
+        connecting = connectNativeEcho(self.endpoint, self.clock, name=NAME, timeout=5)
         self.endpoint.flush()
         return connecting
 
     def ask(self, session: NativeEchoSession, message: bytes, size: int = 65536) -> Deferred[bytes]:
         """Send a message and let it travel."""
-        asking = Deferred.fromCoroutine(session.ask(message))
+        asking = session.ask(message)
         self.endpoint.flush(size)
         return asking
 
@@ -113,7 +111,7 @@ class NativeEchoTests(SynchronousTestCase):
     def test_otherAnswer(self) -> None:
         """An answer that is no echo is an error of the protocol."""
         session = self.successResultOf(self.connect())
-        asking = Deferred.fromCoroutine(session.ask(b"hello"))
+        asking = session.ask(b"hello")
         session.recordReceived(Ping(id=1))
         self.assertIn(NAME, self.failure(asking, ProtocolError))
 
@@ -121,13 +119,13 @@ class NativeEchoTests(SynchronousTestCase):
         """When the service says GOODBYE the answer that is on its way still comes, nothing new is
         begun, and the session ends."""
         session = self.successResultOf(self.connect())
-        asking = Deferred.fromCoroutine(session.ask(b"x" * 200_000))
+        asking = session.ask(b"x" * 200_000)
         drained = self.factory.drain("Maintenance.", 60)
         self.endpoint.flush()
         self.assertEqual(self.successResultOf(asking), b"x" * 200_000)
         self.successResultOf(drained)
         self.assertIn("has said goodbye", self.failure(self.ask(session, b"x"), ConnectionFailed))
-        self.assertIsNone(self.successResultOf(session.ended))
+        self.assertIsNone(self.successResultOf(session.whenEnded()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stopsIdle(self) -> None:
@@ -136,7 +134,7 @@ class NativeEchoTests(SynchronousTestCase):
         drained = self.factory.drain("Maintenance.", 60)
         self.endpoint.flush()
         self.successResultOf(drained)
-        self.assertIsNone(self.successResultOf(session.ended))
+        self.assertIsNone(self.successResultOf(session.whenEnded()))
 
     def test_close(self) -> None:
         """Closing leaves nothing at either end."""

@@ -6,6 +6,7 @@ change while they run.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -15,10 +16,12 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.processes import (
+    SOCKET_TIMEOUT,
     Place,
     ServedTestCase,
     Twistd,
@@ -40,6 +43,9 @@ from tests.trust.certificates import (
     serverFiles,
 )
 from twisted_netsuite.trust.identity import ownIdentity
+
+#: The last parts of addresses that nobody has connected from yet.
+SOURCES = itertools.count(1)
 
 #: RST in place of FIN.
 ABORT = struct.pack("ii", 1, 0)
@@ -219,11 +225,15 @@ class ServedOverTLSTests(TLSTestCase):
 
     def refused(self, cause: str, talk: Callable[[socket.socket], object]) -> None:
         """Talk to echo in a bad way: there is one line with the cause."""
-        client = self.open("echo.main")
-        near = client.getsockname()[1]
+        self.mark = len(self.twistd.log())
+        # From a new address each time: what one does again and again gets fewer lines.
+        source = f"127.0.9.{next(SOURCES)}"
+        port = self.twistd.place("echo.main").port
+        client = socket.create_connection(("127.0.0.1", port), SOCKET_TIMEOUT, (source, 0))
+        self.addCleanup(client.close)
+        near = f"{source}:{client.getsockname()[1]}: "
         talk(client)
-        line = self.logged(f"127.0.0.1:{near}: ")
-        self.assertIn(f"127.0.0.1:{near}: closed, no TLS handshake: {cause}", line)
+        self.assertIn(f"{near}closed, no TLS handshake: {cause}", self.logged(near))
 
     def test_garbage(self) -> None:
         """Plain text and HTTP on the port of TLS."""
@@ -410,6 +420,45 @@ class ReloadTests(SynchronousTestCase):
     def accepted(self, client: socket.socket) -> bool:
         """Tell whether a connection was accepted: a later one is served."""
         return self.echo(self.anna) == "HELLO\n"
+
+
+@skipIf(os.geteuid(), "only root can give its rights up")
+class OtherUserTests(SynchronousTestCase):
+    """A C{twistd} that has begun as root, and goes on as somebody who may not read the key."""
+
+    #: The user and group that own nothing, on every Linux.
+    NOBODY = "65534"
+
+    def test_revoke(self) -> None:
+        """SIGHUP reads a new revocation list all the same."""
+        directory = scratch(self)
+        directory.chmod(0o755)
+        own = newAuthority()
+        bob = str(own.issueClient("bob"))
+        cert, ca, crl = (directory / name for name in ("server.pem", "ca.pem", "crl.pem"))
+        shutil.copy(own.issueServer("localhost", sans=["127.0.0.1"]), cert)
+        cert.chmod(0o600)
+        for source, copied in ((own.certificatePath, ca), (own.crlPath, crl)):
+            shutil.copyfile(source, copied)
+            copied.chmod(0o644)
+        running = started(
+            self,
+            f"--uid={self.NOBODY}",
+            f"--gid={self.NOBODY}",
+            "netsuite-echo",
+            "--listen",
+            f"mtls:0:cert={cert}:clientCA={ca}:crl={crl}:interface=127.0.0.1",
+        )
+        status = Path(f"/proc/{running.pid}/status").read_text()
+        self.assertIn(f"Uid:\t{self.NOBODY}\t{self.NOBODY}", status)
+        words = ("echo", *trusting(str(ca), bob), running.places[0].text, "hello")
+        self.assertEqual(netsuite(*words).stdout, "HELLO\n")
+        own.revoke("bob")
+        crl.write_bytes(own.crlPath.read_bytes())
+        running.signal(signal.SIGHUP)
+        eventually(lambda: f"read again: {cert}" in running.log(), "the files are read again")
+        self.assertIn("is revoked", netsuite(*words).stderr)
+        self.assertNotIn("Traceback", running.log())
 
 
 class LaunchTests(SynchronousTestCase):

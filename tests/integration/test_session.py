@@ -5,6 +5,7 @@ Native sessions over real sockets: what only a kernel does, resets and TLS among
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import resource
 import socket
@@ -12,22 +13,29 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import clientFromString, serverFromString, wrapClientTLS
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
+from twisted.protocols.basic import FileSender
 from twisted.trial.unittest import TestCase
 
 from tests.net.test_framed import HELLO, packed
 from twisted_netsuite.echo.client import connectNativeEcho
 from twisted_netsuite.echo.messages import RECORDS, Echo
-from twisted_netsuite.echo.native import NativeEchoFactory
-from twisted_netsuite.errors import ConfigurationError, ConnectionFailed, Unauthenticated
+from twisted_netsuite.echo.native import NativeEcho, NativeEchoFactory
+from twisted_netsuite.errors import (
+    ConfigurationError,
+    ConnectionFailed,
+    LimitExceeded,
+    Unauthenticated,
+)
 from twisted_netsuite.trust.tokens import TokenVerifier
 from twisted_netsuite.wire.session import Error, Goodbye, Hello, Record, SessionCodec, Welcome
 
@@ -36,6 +44,9 @@ PATIENCE = 20.0
 
 HELLO_ECHO = msgspec.structs.replace(HELLO, service="echo")
 CODEC = SessionCodec(RECORDS)
+
+#: What is sent outside frames: more than any buffer holds.
+BOOK = os.urandom(3_000_000)
 
 
 def realReactor() -> Any:
@@ -226,6 +237,12 @@ class SocketTests(SessionTestCase):
         with self.assertRaises(Unauthenticated):
             await connectNativeEcho(endpoint, reactor, name=path, user="anna", token="wrong")
 
+    async def test_outsideFrames(self) -> None:
+        """Files that a service sends outside frames arrive whole, each where it belongs."""
+        port = await self.port()
+        self.factory.protocol = Library
+        await readBooks(self, clientFromString(realReactor(), f"tcp:127.0.0.1:{port}"))
+
     async def test_stop(self) -> None:
         """A stop says GOODBYE to a client that reads, and takes no second."""
         port = await self.port()
@@ -241,6 +258,52 @@ class SocketTests(SessionTestCase):
         records = await self.blocking(wait, port)
         self.assertEqual(records, [Goodbye(reason="The service stops."), None])
         self.assertLess(time.monotonic() - begun, 5)
+
+
+class Library(NativeEcho):
+    """Answers each record with a file outside frames, between two records."""
+
+    def recordReceived(self, record: Record) -> None:
+        """Send it."""
+        self.sendRecord(record)
+        sending = FileSender().beginFileTransfer(io.BytesIO(BOOK), self.sendRaw(len(BOOK)))
+        sending.addErrback(lambda failure: failure.trap(Exception))
+        self.sendRecord(Echo(data=b"end"))
+
+
+class Reader(Protocol):
+    """Asks for two files and keeps what comes, slowly."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.complete: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        """Ask."""
+        cast(Any, self.transport).write(packed(HELLO_ECHO))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Wait a little after each piece."""
+        if not self.data:
+            cast(Any, self.transport).write(echoed(b"a") + echoed(b"b"))
+        self.data += data
+        if self.data.count(echoed(b"end")) == 2 and not self.complete.called:
+            self.complete.callback(None)
+        else:
+            transport = cast(Any, self.transport)
+            transport.pauseProducing()
+            realReactor().callLater(0, transport.resumeProducing)
+
+
+async def readBooks(case: TestCase, endpoint: Any) -> None:
+    """Check that files arrive whole and where they belong."""
+    reader = await endpoint.connect(Factory.forProtocol(Reader))
+    await reader.complete
+    wanted = b"".join(echoed(word) + BOOK + echoed(b"end") for word in (b"a", b"b"))
+    found = bytes(reader.data)
+    case.assertEqual(len(found) - found.index(echoed(b"a")), len(wanted))
+    case.assertTrue(found.endswith(wanted))
+    reader.transport.loseConnection()
 
 
 class TLSTests(SessionTestCase):
@@ -270,7 +333,7 @@ class TLSTests(SessionTestCase):
         message = os.urandom(3_000_000)
         self.assertEqual(await session.ask(message), message)
         session.close()
-        self.assertIsNone(await session.ended)
+        await session.whenEnded()
 
     async def test_wrongToken(self) -> None:
         """A wrong one is refused, with the ERROR, not with a broken connection."""
@@ -278,6 +341,11 @@ class TLSTests(SessionTestCase):
             await connectNativeEcho(
                 self.endpoint(), realReactor(), name="tls", user="anna", token="wrong"
             )
+
+    async def test_outsideFrames(self) -> None:
+        """Files that a service sends outside frames arrive whole over TLS, too."""
+        self.factory.protocol = Library
+        await readBooks(self, self.endpoint())
 
     async def test_otherServer(self) -> None:
         """A server whose certificate is not trusted never sees the token."""
@@ -305,9 +373,8 @@ class TLSTests(SessionTestCase):
         session = await connectNativeEcho(self.endpoint(), realReactor(), name="tls")
         for _ in range(50):
             session.transport.write(b"\xff" * 65536)
-        ended = await session.ended
-        assert ended is not None
-        self.assertEqual(ended.wireCode, "limit")
+        with self.assertRaises(LimitExceeded):
+            await session.whenEnded()
 
 
 def selfSigned() -> Any:

@@ -60,6 +60,8 @@ class PeerNameTests(SynchronousTestCase):
             (UNIXAddress("/run/x"), "unix:/run/x"),
             (UNIXAddress(b"/run/\xff"), "unix:/run/\ufffd"),
             (UNIXAddress("/run/\x1b[2J\nx"), "unix:/run/\ufffd[2J x"),
+            (IPv4Address("TCP", "a\x1b[2J\nb", 1), "a\ufffd[2J b:1"),
+            (IPv6Address("TCP", "a\x1b[2J\nb", 1), "[a\ufffd[2J b]:1"),
             (UNIXAddress(None), "unix"),
             (UNIXAddress(""), "unix"),
             (None, "None"),
@@ -383,7 +385,6 @@ class RequireLocalTests(SynchronousTestCase):
             "tcp:7512:interface=192.0.2.1",
             "tcp6:7512",
             "udp:7512",
-            "haproxy:tcp:7512",
         ):
             with self.assertRaises(ConfigurationError) as caught:
                 requireAuthentication([listen("unix:/x"), listen(description)], "anyone burns it")
@@ -391,6 +392,23 @@ class RequireLocalTests(SynchronousTestCase):
             self.assertIn(f"{description!r} can be reached from other machines", sentence)
             self.assertIn("anyone burns it", sentence)
             self.assertIn("adding :interface=127.0.0.1", sentence)
+
+    def test_balancer(self) -> None:
+        """An address of a balancer is refused wherever it is: it forwards whoever comes."""
+        for description in (
+            "haproxy:tcp:7512:interface=127.0.0.1",
+            "haproxy:unix:/run/x",
+            "HAProxy:unix:/run/x",
+            "haproxy:tcp:7512",
+        ):
+            with self.assertRaises(ConfigurationError) as caught:
+                requireAuthentication([listen(description)], "anyone burns it")
+            sentence = caught.exception.sentence
+            self.assertIn(
+                f"{description!r} can be reached from other machines by way of its balancer",
+                sentence,
+            )
+            self.assertIn("anyone burns it", sentence)
 
     def test_unknown(self) -> None:
         """An address that does not say where it is counts as open."""

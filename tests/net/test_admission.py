@@ -34,6 +34,7 @@ from twisted_netsuite.net.admission import (
     ConnectionLimits,
     Penalties,
     Place,
+    Recurrences,
     sourceOf,
 )
 from twisted_netsuite.net.handshake import HANDSHAKE_TIMEOUT
@@ -58,6 +59,11 @@ def ipv6(host: str, port: int = 50_000) -> IPv6Address:
 
 class SourceTests(SynchronousTestCase):
     """L{sourceOf}: what a peer counts as."""
+
+    def test_noAddress(self) -> None:
+        """What a balancer's header calls an IPv6 address, and is none, has no source."""
+        for host in ("", "x", "2001:db8::1::2", "a\0b", "\x1b[2J\n"):
+            self.assertIsNone(sourceOf(ipv6(host)))
 
     def test_ipv4(self) -> None:
         """An IPv4 peer counts as its address, whatever its port."""
@@ -455,6 +461,45 @@ class FailureTests(AdmissionTestCase):
         older.settle()
         self.assertEqual(len(self.admission), FREE_FAILURES + 2)
 
+    def test_together(self) -> None:
+        """However many fail that came before a penalty began, it is the first one, to the end."""
+        self.make(penalty=2)
+        places = [self.place(ipv4()) for _ in range(100)]
+        self.clock.advance(10)
+        for place in places[:50]:
+            place.fail()
+        self.clock.advance(1.75)
+        for place in places[50:80]:
+            place.fail()
+        self.assertRefused(ipv4(), "penalty")
+        self.clock.advance(0.25)
+        newer = self.place(ipv4())
+        for place in places[80:]:
+            place.fail()
+        self.place(ipv4())
+        self.assertEqual(self.admission.failures, 100)
+        # One that came afterwards is the second, once for all that have come before it fails.
+        others = [self.place(ipv4()) for _ in range(10)]
+        newer.fail()
+        for place in others:
+            place.fail()
+        self.assertRefused(ipv4(), "penalty", 2)
+        self.clock.advance(3.75)
+        self.assertRefused(ipv4(), "penalty", 3)
+        self.clock.advance(0.25)
+        self.place(ipv4())
+
+    def test_stillDoubled(self) -> None:
+        """Whoever comes again and fails again after each penalty waits twice as long each time."""
+        self.make(penalty=1)
+        for _ in range(FREE_FAILURES):
+            self.place(ipv4()).fail()
+        for seconds in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600):
+            self.place(ipv4()).fail()
+            self.clock.advance(seconds - 0.25)
+            self.assertEqual(self.admission.admit(ipv4()), "penalty")
+            self.clock.advance(0.25)
+
     def test_turnedAwayIsNoFailure(self) -> None:
         """To come during a penalty does not make it longer."""
         self.make(penalty=1)
@@ -478,6 +523,37 @@ class FailureTests(AdmissionTestCase):
             evicted.fail()
         self.place(ipv4())
         self.assertEqual(self.admission.failures, 0)
+
+
+class RecurrenceTests(SynchronousTestCase):
+    """L{Recurrences}."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.recurrences = Recurrences(self.clock)
+
+    def test_doubling(self) -> None:
+        """The first of each kind counts, then each time that their number has doubled."""
+        told = [self.recurrences.again("x") for _ in range(20)]
+        self.assertEqual(list(filter(None, told)), [1, 2, 4, 8, 16])
+        self.assertEqual(self.recurrences.again("y"), 1)
+
+    def test_forgotten(self) -> None:
+        """What has not happened for long is new again; what goes on is not."""
+        for _ in range(3):
+            self.recurrences.again("x")
+        self.clock.advance(FAILURE_MEMORY)
+        self.assertEqual(self.recurrences.again("x"), 4)
+        self.clock.advance(FAILURE_MEMORY + 1)
+        self.assertEqual(self.recurrences.again("x"), 1)
+
+    def test_bounded(self) -> None:
+        """No more kinds are remembered than sources."""
+        self.patch(admission, "MAX_SOURCES", 10)
+        for kind in range(100):
+            self.recurrences.again(kind)
+        self.assertEqual(len(self.recurrences), 10)
+        self.assertEqual((self.recurrences.again(99), self.recurrences.again(0)), (2, 1))
 
 
 class PendingTests(AdmissionTestCase):
@@ -661,6 +737,7 @@ class Model:
         self.evicted: list[int] = []
         self.sources: list[str | None] = []
         self.failures: list[tuple[str, float]] = []
+        self.came: list[float] = []
         self.refusals: Counter[str] = Counter()
 
     def banned(self, source: str) -> bool:
@@ -697,6 +774,7 @@ class Model:
         else:
             self.places.append(len(self.sources))
             self.sources.append(source)
+            self.came.append(self.now)
         return refusal
 
     def wait(self, number: int) -> None:
@@ -714,7 +792,10 @@ class Model:
     def fail(self, number: int) -> None:
         """Somebody has not."""
         source = self.sources[number]
-        if number not in self.evicted and source is not None:
+        if number in self.evicted or source is None:
+            return
+        times = [then for who, then in self.failures if who == source]
+        if len(times) <= FREE_FAILURES or self.came[number] > times[-1]:
             self.failures.append((source, self.now))
 
     def leave(self, number: int) -> None:

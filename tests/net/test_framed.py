@@ -15,11 +15,13 @@ from msgspec import Meta
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -543,6 +545,94 @@ class IdentityTests(Served):
             self.server.authenticationFailed()
         self.assertNotIsInstance(self.factory.buildProtocol(PEER), Talker)
 
+    def guess(self, **changes: str) -> list[Record]:
+        """Connect over a Unix socket, show a wrong token, and go without waiting."""
+        self.connect(unix=True)
+        answers = self.say(msgspec.structs.replace(TOKEN, token="wrong", **changes))
+        self.pair.client.loseConnection()
+        self.pair.flush()
+        return answers
+
+    def test_guesserGoes(self) -> None:
+        """A failure is counted and in the log at once, whether or not the answer is waited for."""
+        self.serve(tokens=self.tokens, unix=True)
+        with capturedLogs() as events:
+            self.assertEqual(self.guess(), [])
+        self.assertEqual(self.factory.admission.failures, 1)
+        (event,) = (event for event in events if "refused" in event["log_format"])
+        self.assertEqual(event["cause"], "the user anna and the token are not accepted.")
+        self.assertEqual(event["peer"], self.server.peer)
+
+    def test_guessesWithoutSource(self) -> None:
+        """Over a Unix socket, too, who guesses has to wait, for longer each time: no token is
+        checked until then, not even the right one, and other users are none the worse."""
+        self.serve(tokens=self.tokens, unix=True)
+        oldest = self.pair
+        for _ in range(4):
+            self.guess()
+        oldest.client.loseConnection()
+        oldest.flush()
+        self.connect(unix=True)
+        answers = self.say(TOKEN)
+        self.assertFatal(answers, "unauthenticated", "Too many tokens", "try again in 1 s")
+        self.assertEqual(self.factory.admission.refusals["penalty"], 1)
+        self.assertEqual(self.factory.admission.failures, 4)
+        self.assertEqual(self.guess(user="bert"), [])
+        self.clock.advance(1)
+        self.connect(unix=True)
+        (welcome,) = self.say(TOKEN)
+        self.assertIsInstance(welcome, Welcome)
+
+    def test_guessesOfAnAccount(self) -> None:
+        """A known account is one guesser, whichever users it tries."""
+        self.serve(tokens=self.tokens, unix=True)
+        for number in range(5):
+            self.connect(unix=True)
+            self.server.identity = Identity("unix", "mallory")
+            answers = self.say(msgspec.structs.replace(TOKEN, user=f"user{number}"))
+        self.assertIsInstance(answers[0], Error)
+        self.connect(unix=True)
+        self.server.identity = Identity("unix", "anna")
+        self.assertIsInstance(self.say(TOKEN)[0], Welcome)
+
+    def test_guessesAtOnce(self) -> None:
+        """Connections that were open before the first failure win no further tries."""
+        self.serve(tokens=self.tokens, unix=True)
+        wrong = msgspec.structs.replace(TOKEN, token="wrong")
+        open_ = []
+        for _ in range(20):
+            self.connect(unix=True)
+            open_.append((self.server, self.client, self.pair))
+        for _, _, pair in open_:
+            pair.client.write(packed(wrong))
+            pair.flush()
+        self.assertEqual(self.factory.admission.failures, 4)
+        self.assertEqual(self.factory.admission.refusals["penalty"], 16)
+
+    def test_floodOfGuesses(self) -> None:
+        """Failures without end are told of each time their number has doubled."""
+        limits = ConnectionLimits(penalty=0)
+        self.serve(tokens=self.tokens, unix=True, limits=limits)
+        with capturedLogs() as events:
+            for _ in range(100):
+                self.guess()
+        causes = [event["cause"] for event in events if "refused" in event["log_format"]]
+        self.assertEqual(len(causes), 7)
+        self.assertEqual(
+            causes[-1], "the user anna and the token are not accepted; 64 such failures so far"
+        )
+        self.assertEqual(self.factory.admission.failures, 100)
+
+    def test_floodInPenalty(self) -> None:
+        """Neither does one who does not wait fill the log."""
+        self.serve(tokens=self.tokens, unix=True)
+        with capturedLogs() as events:
+            for _ in range(104):
+                self.guess()
+        causes = [event["cause"] for event in events if "refused" in event["log_format"]]
+        self.assertEqual(len(causes), 3 + 7)
+        self.assertIn("(penalty); 64 refused so far", causes[-1])
+
     def test_half(self) -> None:
         """A user without a token, or a token without a user, is an error of the protocol."""
         for name in ("user", "token"):
@@ -626,6 +716,28 @@ class IdentityTests(Served):
         self.pair.client.abortConnection()
         self.pair.flush()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_goneTooSoon(self) -> None:
+        """Who goes before a refusal could come is taken for a guesser; who goes later is only
+        told of."""
+        for seconds, count in ((REFUSAL_DELAY - 0.25, 1), (REFUSAL_DELAY, 0)):
+            self.slow()
+            with capturedLogs() as events:
+                self.clock.advance(seconds)
+                self.pair.client.abortConnection()
+                self.pair.flush()
+            (event,) = (event for event in events if "refused" in event["log_format"])
+            self.assertEqual(event["cause"], "it was over before the token of anna was checked.")
+            self.assertEqual(self.factory.admission.failures, count)
+
+    def test_stoppedWhileChecking(self) -> None:
+        """A service that stops blames nobody for it."""
+        self.slow()
+        with capturedLogs() as events:
+            self.factory.abortConnections()
+            self.pair.flush()
+            self.after(LINGER_TIMEOUT)
+        self.assertEqual((self.factory.admission.failures, events), (0, []))
 
     def test_openingFails(self) -> None:
         """A service that cannot begin after a token was checked ends the session with an ERROR."""
@@ -807,6 +919,46 @@ class OpenTests(Served):
         self.pair.flush()
         self.assertEqual(len(self.client.records()), 10)
         self.assertEqual(self.after(PING_INTERVAL), [Ping(id=1)])
+
+    def test_outsideFrames(self) -> None:
+        """Bytes outside frames stand whole between records; a GOODBYE and the answers wait."""
+        raw = self.server.sendRaw(6)
+        raw.write(b"abc")
+        self.server.leave("Maintenance.")
+        self.pair.client.write(packed(Say(text="echo")))
+        self.clock.advance(PING_INTERVAL * 3)
+        self.pair.flush()
+        self.assertEqual(self.client.data, b"abc")
+        raw.write(b"def")
+        raw.unregisterProducer()
+        self.pair.flush()
+        data, self.client.data = self.client.data, b""
+        goodbye, said = packed(Goodbye(reason="Maintenance.")), packed(Say(text="echo"))
+        self.assertEqual(data, b"abcdef" + goodbye + said)
+
+    def test_miscounted(self) -> None:
+        """A service that sends more bytes outside frames than it said is cut off: what follows
+        would be taken for records."""
+        raw = self.server.sendRaw(2)
+        with capturedLogs() as events:
+            raw.write(b"abc")
+            self.assertEqual(self.say(Say(text="echo")), [])
+        (event,) = events
+        self.assertEqual(event["log_level"], LogLevel.error)
+        self.assertIn("1 more bytes", event["cause"])
+        assert self.pair.server.lost is not None
+        self.assertTrue(self.pair.server.lost.check(ConnectionAborted))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_noHalfClose(self) -> None:
+        """Over a transport that cannot close one way, the end of a session closes both."""
+        server = self.factory.buildProtocol(SOCKET)
+        assert isinstance(server, Talker)
+        transport = StringTransport(peerAddress=SOCKET)
+        server.makeConnection(transport)
+        server.dataReceived(packed(HELLO) + packed(HELLO))
+        self.assertTrue(transport.disconnecting)
+        server.connectionLost(Failure(ConnectionDone()))
 
     def test_idle(self) -> None:
         """A service that allows less idleness than a PING needs says so at the end."""

@@ -5,7 +5,6 @@ The client's end of a session: how it opens, what it reads, and with which failu
 from __future__ import annotations
 
 import struct
-from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -96,8 +95,8 @@ class ClientTestCase(SynchronousTestCase):
     def connect(self, endpoint: Any, **options: Any) -> Deferred[ClientSession]:
         """Begin to connect, and let everything travel."""
         self.endpoint = endpoint
-        connecting = Deferred.fromCoroutine(
-            connectSession(endpoint, self.clock, CODEC, service="talk", name=NAME, **options)
+        connecting = connectSession(
+            endpoint, self.clock, CODEC, service="talk", name=NAME, **options
         )
         if hasattr(endpoint, "flush"):
             endpoint.flush()
@@ -131,10 +130,6 @@ class ClientTestCase(SynchronousTestCase):
         """Let the server send bytes."""
         self.pair.server.write(data)
         self.pair.flush()
-
-    def begin(self, reading: Coroutine[Any, Any, Any]) -> Deferred[Any]:
-        """Begin to read."""
-        return Deferred.fromCoroutine(reading)
 
     def sentence(self, failed: Deferred[Any], kind: type[NetsuiteError]) -> str:
         """Take the failure of a Deferred."""
@@ -396,7 +391,7 @@ class ReadingTests(ClientTestCase):
 
     def next(self) -> Deferred[Any]:
         """Begin to read."""
-        return self.begin(self.session.next(5))
+        return self.session.next(5)
 
     def flush(self) -> None:
         """Let everything travel."""
@@ -446,8 +441,7 @@ class ReadingTests(ClientTestCase):
         self.assertEqual(self.sentence(self.next(), Denied), said)
         error = self.assertRaises(Denied, self.session.send, Say())
         self.assertEqual(error.sentence, said)
-        ended = self.successResultOf(self.session.ended)
-        self.assertIsInstance(ended, Denied)
+        self.assertEqual(self.sentence(self.session.whenEnded(), Denied), said)
         self.assertGone()
 
     def test_beforeTheEnd(self) -> None:
@@ -464,7 +458,7 @@ class ReadingTests(ClientTestCase):
         self.pair.server.abortConnection()
         self.flush()
         self.assertIn(f"The connection to {NAME} broke: ", self.sentence(reading, ConnectionFailed))
-        self.assertIsInstance(self.successResultOf(self.session.ended), ConnectionFailed)
+        self.failureResultOf(self.session.whenEnded(), ConnectionFailed)
 
     def test_twoReads(self) -> None:
         """A second read at the same time is a fault of the program."""
@@ -496,7 +490,7 @@ class ReadingTests(ClientTestCase):
         for _ in range(100):
             self.clock.advance(PING_INTERVAL)
             self.flush()
-        self.assertFalse(self.session.ended.called)
+        self.assertNoResult(self.session.whenEnded())
         self.assertEqual(self.server.notes, [])
 
     def test_close(self) -> None:
@@ -507,7 +501,7 @@ class ReadingTests(ClientTestCase):
         self.successResultOf(gone)
         self.assertEqual(self.server.goodbye, "Done.")
         self.assertEqual(self.server.notes, ["draining", ("closed", None)])
-        self.assertIsNone(self.successResultOf(self.session.ended))
+        self.assertIsNone(self.successResultOf(self.session.whenEnded()))
         self.assertIn("not connected any more", self.sentence(self.next(), ConnectionFailed))
         self.successResultOf(self.session.close())
         self.assertGone()
@@ -523,7 +517,7 @@ class ReadingTests(ClientTestCase):
         self.assertEqual(self.successResultOf(self.next()), Say(text="echo"))
         self.session.close()
         self.flush()
-        self.assertIsNone(self.successResultOf(self.session.ended))
+        self.assertIsNone(self.successResultOf(self.session.whenEnded()))
         self.assertGone()
 
     def test_serverStops(self) -> None:
@@ -534,15 +528,39 @@ class ReadingTests(ClientTestCase):
         self.assertEqual(
             self.sentence(reading, ConnectionFailed), f"{NAME} has said goodbye: The service stops."
         )
-        self.assertIsNone(self.successResultOf(self.session.ended))
+        self.assertIsNone(self.successResultOf(self.session.whenEnded()))
         self.assertGone()
+
+    def test_whenEnded(self) -> None:
+        """Each caller is told of the end for itself, whenever it asks; one may give up."""
+        waiting = [self.session.whenEnded() for _ in range(3)]
+        waiting[1].cancel()
+        self.failureResultOf(waiting[1], CancelledError)
+        waiting[0].addErrback(lambda failure: "another result")
+        self.session.send(Say(text="deny"))
+        self.flush()
+        self.assertEqual(self.successResultOf(waiting[0]), "another result")
+        for each in (waiting[2], self.session.whenEnded()):
+            self.assertEqual(self.sentence(each, Denied), f"{NAME} says: No.")
+        self.assertGone()
+
+    def test_readGivenUp(self) -> None:
+        """A read that is given up leaves no timer, and takes no record from the next."""
+        reading = self.next()
+        timers = len(self.clock.getDelayedCalls())
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.assertEqual(len(self.clock.getDelayedCalls()), timers - 1)
+        self.server.sendRecord(Say(text="a"))
+        self.flush()
+        self.assertEqual(self.successResultOf(self.next()), Say(text="a"))
 
     def test_bothLeave(self) -> None:
         """Both may leave at once."""
         self.server.leave("I go.")
         self.session.close("I too.")
         self.flush()
-        self.assertIsNone(self.successResultOf(self.session.ended))
+        self.assertIsNone(self.successResultOf(self.session.whenEnded()))
         self.assertEqual(self.server.notes[-1], ("closed", None))
         self.assertGone()
 
@@ -559,8 +577,8 @@ class HostileServerTests(ClientTestCase):
 
     def ended(self) -> NetsuiteError:
         """Take how the session has ended."""
-        error = self.successResultOf(self.session.ended)
-        assert error is not None
+        error = self.failureResultOf(self.session.whenEnded()).value
+        assert isinstance(error, NetsuiteError)
         self.assertIn(NAME, error.sentence)
         self.assertGone()
         return error
@@ -604,7 +622,7 @@ class HostileServerTests(ClientTestCase):
         """A record that is never complete ends the session."""
         for byte in packed(Say(text="x" * 1000)):
             self.serverWrites(bytes([byte]))
-            if self.session.ended.called:
+            if self.session.machine.closed:
                 break
             self.clock.advance(1)
         self.assertIsInstance(self.ended(), TimedOut)
@@ -618,7 +636,7 @@ class HostileServerTests(ClientTestCase):
         """A server that takes nothing does not keep a client that closes."""
         self.pair.server.pauseProducing()
         self.session.close()
-        self.assertIsNone(self.successResultOf(self.session.ended))
+        self.assertIsNone(self.successResultOf(self.session.whenEnded()))
         self.clock.advance(2)
         self.clock.advance(CLOSE_TIMEOUT)
         self.pair.flush()
@@ -631,7 +649,7 @@ class HostileServerTests(ClientTestCase):
         with capturedLogs():
             self.serverSays(Say())
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertIsInstance(self.successResultOf(self.session.ended), NetsuiteError)
+        self.failureResultOf(self.session.whenEnded(), NetsuiteError)
 
 
 class PairTests(SynchronousTestCase):
@@ -645,9 +663,7 @@ class PairTests(SynchronousTestCase):
         clock = Clock()
         factory = TalkerFactory(clock, "talk", [Say])
         endpoint = MemoryEndpoint(factory)
-        connecting = Deferred.fromCoroutine(
-            connectSession(endpoint, clock, CODEC, service="talk", name=NAME)
-        )
+        connecting = connectSession(endpoint, clock, CODEC, service="talk", name=NAME)
         endpoint.flush(size)
         session = self.successResultOf(connecting)
         server: Any = endpoint.pairs[0].server.protocol
@@ -679,12 +695,14 @@ class PairTests(SynchronousTestCase):
         endpoint.flush(size)
         said = [note for note in server.notes if isinstance(note, str) and note.isdigit()]
         self.assertEqual(said, [str(number) for number in range(sent)])
-        self.assertFalse(session.ended.called)
+        ended = [session.whenEnded(), session.whenEnded()]
+        self.assertNoResult(ended[0])
         session.close()
         endpoint.flush(size)
         server.finish()
         endpoint.flush(size)
-        self.assertIsNone(self.successResultOf(session.ended))
+        for each in ended:
+            self.assertIsNone(self.successResultOf(each))
         self.assertEqual(server.notes[-1], ("closed", None))
         self.assertEqual(clock.getDelayedCalls(), [])
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -4,15 +4,20 @@ Frames over a stream: split anywhere, of every length, without end, too slow, an
 
 from __future__ import annotations
 
+import io
 import struct
+import sys
 import tracemalloc
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.protocols.basic import FileSender
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from twisted_netsuite.errors import LimitExceeded, NetsuiteError, ProtocolError, TimedOut
 from twisted_netsuite.net.frames import (
@@ -61,6 +66,9 @@ class Notes(FrameReceiver):
         self.givenUp = True
         self.stopFrames()
 
+    def rawFault(self, error: NetsuiteError) -> None:
+        self.frameFault(error)
+
     def readingChanged(self, reading: bool) -> None:
         self.reading.append(reading)
 
@@ -83,6 +91,14 @@ class FrameTests(SynchronousTestCase):
         while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
             self.clock.advance(0)
             self.pair.flush()
+
+    def flood(self, reads: int) -> int:
+        """Let the peer fill so many reads with tiny frames, and tell how many there were."""
+        read = framed(b"x") * (BUFFER_SIZE // 5)
+        for _ in range(reads):
+            self.say(read)
+            self.settle()
+        return reads * (BUFFER_SIZE // 5)
 
     def fault(self, kind: type[NetsuiteError]) -> str:
         """Take the only fault."""
@@ -214,22 +230,20 @@ class FrameTests(SynchronousTestCase):
 
     def test_flood(self) -> None:
         """A million tiny frames are served, with memory that stays as it is."""
-        read = framed(b"x") * (BUFFER_SIZE // 5)
-        sent = 0
-        peaks = []
+        reads = FLOOD // (BUFFER_SIZE // 5) + 1
+        sent = self.flood(5)
+        self.addCleanup(tracemalloc.stop)
+        # Small objects are counted all the time, which is cheap, and all memory at the end.
+        objects = sys.getallocatedblocks()
+        sent += self.flood(reads - 10)
+        self.assertLess(sys.getallocatedblocks(), objects + 1000)
         tracemalloc.start()
-        try:
-            while sent < FLOOD:
-                tracemalloc.reset_peak()
-                self.say(read)
-                self.settle()
-                sent += BUFFER_SIZE // 5
-                peaks.append(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
+        sent += self.flood(5)
+        kept, peak = tracemalloc.get_traced_memory()
         self.assertEqual(self.notes.count, sent)
-        self.assertLess(max(peaks), 2_000_000)
-        self.assertLess(peaks[-1], peaks[5] + 50_000)
+        self.assertGreaterEqual(sent, FLOOD)
+        self.assertLess(peak, 2_000_000)
+        self.assertLess(kept, 50_000)
 
     def test_answersNotTaken(self) -> None:
         """While a peer takes no answers nothing of it is read; what waits is bounded."""
@@ -337,3 +351,200 @@ class FrameTests(SynchronousTestCase):
         self.notes.frames = self.notes.frames[:1000]
         self.assertEqual(self.notes.count, sent)
         self.assertEqual(self.notes.frames, [b"%d" % n for n in range(min(sent, 1000))])
+
+
+class Keeps(Protocol):
+    """Keeps what comes."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+
+@implementer(IPushProducer)
+class Pushes:
+    """A push producer that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")
+
+
+class RawTests(SynchronousTestCase):
+    """L{FrameReceiver.sendRaw}: bytes outside frames."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.notes = Notes(self.clock)
+        self.peer = Keeps()
+        self.pair: Pair = connectPair(self.notes, self.peer)
+        # From the first frame on the session is its transport's producer.
+        self.pair.client.write(framed(b"begin"))
+        self.pair.flush()
+
+    def send(self, data: bytes, count: int) -> Any:
+        """Begin to send a file's bytes."""
+        return FileSender().beginFileTransfer(io.BytesIO(data), self.notes.sendRaw(count))
+
+    def test_between(self) -> None:
+        """The bytes of a file stand after the frames that were sent, and before all others."""
+        data = bytes(range(256)) * 2000
+        self.notes.sendFrame(b"before")
+        sending = self.send(data, len(data))
+        self.notes.sendFrame(b"after")
+        self.notes.sendFrame(b"last")
+        self.pair.flush()
+        self.successResultOf(sending)
+        wanted = framed(b"before") + data + framed(b"after") + framed(b"last")
+        self.assertEqual(self.peer.data, wanted)
+        self.assertEqual((self.notes.faults, self.clock.getDelayedCalls()), ([], []))
+
+    def test_empty(self) -> None:
+        """A file of no bytes is one."""
+        self.successResultOf(self.send(b"", 0))
+        self.notes.sendFrame(b"after")
+        self.pair.flush()
+        self.assertEqual(self.peer.data, framed(b"after"))
+
+    def test_before(self) -> None:
+        """Who has heard nothing yet can send so, too."""
+        self.notes, self.peer = Notes(self.clock), Keeps()
+        self.pair = connectPair(self.notes, self.peer)
+        self.send(b"abc", 3)
+        self.pair.flush()
+        self.test_flowAfter()
+
+    def test_flowBefore(self) -> None:
+        """No more of a file is read than the peer takes."""
+        file = io.BytesIO(bytes(10_000_000))
+        self.pair.client.pauseProducing()
+        FileSender().beginFileTransfer(file, self.notes.sendRaw(10_000_000))
+        self.pair.flush()
+        self.assertLess(file.tell(), 2 * BUFFER_SIZE)
+
+    def test_flowAfter(self) -> None:
+        """After the bytes the answers to a peer that does not take them are bounded as before."""
+        self.send(b"abc", 3)
+        self.pair.flush()
+        self.notes.answer = b"y" * 8000
+        self.pair.client.pauseProducing()
+        self.pair.client.write(framed(b"x") * 50)
+        self.pair.flush()
+        self.assertFalse(self.pair.server.reading)
+        self.assertLess(len(self.pair.server.outgoing), BUFFER_SIZE + 8100)
+        self.pair.client.resumeProducing()
+        self.pair.flush()
+        self.assertEqual(self.notes.frames.count(b"x"), 50)
+
+    def test_notRead(self) -> None:
+        """Nothing is read meanwhile, so that no answers pile up; then it is all there."""
+        raw = self.notes.sendRaw(1)
+        self.pair.client.write(framed(b"a") * 3)
+        self.pair.flush()
+        self.assertEqual((self.notes.frames, self.notes.reading), ([b"begin"], [False]))
+        raw.write(b"1")
+        raw.unregisterProducer()
+        self.pair.flush()
+        self.assertEqual((self.notes.frames[1:], self.notes.reading), ([b"a"] * 3, [False, True]))
+
+    def test_insideAFrame(self) -> None:
+        """A service that sends bytes in answer to a frame gets the next one after them."""
+
+        class Sends(Notes):
+            def frameReceived(self, frame: bytes) -> None:
+                super().frameReceived(frame)
+                raw = self.sendRaw(1)
+                self.clock.callLater(1, raw.write, frame)
+                self.clock.callLater(1, raw.unregisterProducer)
+
+        self.notes, self.peer = Sends(self.clock), Keeps()
+        self.pair = connectPair(self.notes, self.peer)
+        self.pair.client.write(framed(b"a") + framed(b"b"))
+        self.pair.flush()
+        self.assertEqual(self.notes.frames, [b"a"])
+        for wanted in (b"a", b"ab"):
+            self.clock.advance(1)
+            self.pair.flush()
+            self.assertEqual(self.peer.data, wanted)
+
+    def test_push(self) -> None:
+        """A push producer is paused and resumed as the peer takes the bytes."""
+        producer, raw = Pushes(), self.notes.sendRaw(200_001)
+        raw.registerProducer(producer, True)
+        self.pair.client.pauseProducing()
+        raw.write(bytes(200_000))
+        self.assertEqual(producer.told, ["pause"])
+        self.pair.client.resumeProducing()
+        self.pair.flush()
+        self.assertEqual(producer.told, ["pause", "resume"])
+        self.assertRaises(RuntimeError, raw.registerProducer, producer, True)
+        raw.write(b"x")
+        raw.unregisterProducer()
+        self.pair.flush()
+        self.assertEqual(len(self.peer.data), 200_001)
+        self.assertEqual((self.notes.faults, self.clock.getDelayedCalls()), ([], []))
+
+    def test_notTaken(self) -> None:
+        """A peer that takes none of the bytes for too long is given up, whatever produces them."""
+        for streaming in (True, False):
+            self.setUp()
+            self.pair.client.pauseProducing()
+            if streaming:
+                producer, raw = Pushes(), self.notes.sendRaw(200_000)
+                raw.registerProducer(producer, True)
+                raw.write(bytes(200_000))
+            else:
+                sending = self.send(bytes(200_000), 200_000)
+            self.clock.advance(STALL_TIMEOUT - 0.5)
+            self.assertFalse(self.notes.givenUp)
+            self.clock.advance(0.5)
+            self.assertTrue(self.notes.givenUp)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            if streaming:
+                self.assertEqual(producer.told, ["pause", "stop"])
+            else:
+                self.failureResultOf(sending)
+
+    def test_miscounted(self) -> None:
+        """More or fewer bytes than announced end the connection, and no frame follows them."""
+        for data, words in ((b"abc", "1 more"), (b"a", "1 fewer")):
+            self.setUp()
+            self.send(data, 2).addErrback(lambda stopped: None)
+            self.notes.sendFrame(b"after")
+            self.pair.flush()
+            (fault,) = self.notes.faults
+            self.assertIn(f"{words} bytes were written", str(fault))
+            self.assertNotIn(b"after", self.peer.data)
+            self.assertLessEqual(len(self.peer.data), 2)
+
+    def test_lost(self) -> None:
+        """A connection that breaks ends the producer; what it still writes is dropped."""
+        producer, raw = Pushes(), self.notes.sendRaw(10)
+        raw.registerProducer(producer, True)
+        self.pair.server.reset()
+        self.notes.stopFrames()
+        raw.write(b"x")
+        raw.unregisterProducer()
+        self.assertEqual(producer.told, ["stop"])
+        self.assertEqual((self.notes.faults, self.clock.getDelayedCalls()), ([], []))
+
+    def test_stopped(self) -> None:
+        """After the end of the session nothing can be sent so; its producer is stopped at once."""
+        self.notes.stopFrames()
+        self.failureResultOf(self.send(b"abc", 3))
+        self.assertEqual(self.pair.server.outgoing, b"")
+
+    def test_twice(self) -> None:
+        """To send two at once is a fault of the program."""
+        self.notes.sendRaw(1)
+        self.assertRaises(RuntimeError, self.notes.sendRaw, 1)

@@ -13,11 +13,24 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHandshakeListener, IProtocol, IProtocolFactory
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, NoProtocol
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.protocols.policies import (
+    LimitConnectionsByPeer,
+    LimitTotalConnectionsFactory,
+    TimeoutFactory,
+    WrappingFactory,
+)
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.protocols.wire import Echo as StockEcho
 from twisted.trial.unittest import SynchronousTestCase
@@ -33,6 +46,7 @@ from tests.net.handshakes import (
     Served,
     lines,
     noting,
+    outcome,
     reusedSession,
     upTo,
 )
@@ -54,14 +68,18 @@ from tests.trust.certificates import (
 )
 from twisted_netsuite.echo.protocol import EchoFactory
 from twisted_netsuite.net import handshake
+from twisted_netsuite.net.addresses import StreamAddress, parseListen
 from twisted_netsuite.net.admission import FREE_FAILURES, ConnectionLimits
+from twisted_netsuite.net.conversation import connectReason
 from twisted_netsuite.net.handshake import (
     HANDSHAKE_TIMEOUT,
+    DialledGateFactory,
     HandshakeFailed,
     HandshakeGateFactory,
     protocolsOf,
     tlsReason,
 )
+from twisted_netsuite.net.mtls import ClientCreator
 from twisted_netsuite.net.tlscontext import TrustFiles
 from twisted_netsuite.proxy.protocol import ProxyFactory
 from twisted_netsuite.testing import Pair
@@ -319,6 +337,8 @@ class ServerCertificateTests(ServiceTestCase):
             self.served.connect(**client)
         self.assertEqual(logged, [CLOSED + cause])
         self.assertNothingLeft()
+        # What is wrong here is ours: the client has failed in nothing.
+        self.assertEqual(self.echo.admission.failures, 0)
 
     def test_unknown(self) -> None:
         """A client that does not know the server's authority says so."""
@@ -590,6 +610,31 @@ class EndTests(ServiceTestCase):
         self.served.connect()
         self.assertEqual(len(self.echo.connections), 1)
 
+    def test_flood(self) -> None:
+        """
+        Of what goes wrong again and again for one source the log tells each time that it has
+        doubled; the first of another cause or source is always told.
+        """
+        self.serve(limits=ConnectionLimits(penalty=0))
+        other = IPv4Address("TCP", "192.0.2.9", 1)
+        with lines(self) as logged:
+            for _ in range(20):
+                self.served.connect(clientFiles(cert=""))
+            for peer, data in ((PEER, b"GET / HTTP/1.0\r\n\r\n"), (other, bytes(100))):
+                pair = self.served.accept(Notes(), peer)
+                pair.client.write(data)
+                self.served.settle(pair)
+        again = [f"; {count} times so far" for count in (2, 4, 8, 16)]
+        cause = f"{CLOSED}no certificate was sent"
+        self.assertEqual(logged[:5], [cause, *(cause + each for each in again)])
+        self.assertEqual(
+            logged[5:],
+            [
+                f"{CLOSED}plain HTTP was sent",
+                "192.0.2.9:1: closed, no TLS handshake: what was sent is not TLS",
+            ],
+        )
+
     def test_refused(self) -> None:
         """A connection too many is closed before any handshake."""
         self.serve(limits=ConnectionLimits(maxConnections=1))
@@ -637,6 +682,15 @@ class EndOfTLSTests(ServiceTestCase):
         assert server.lost is not None
         server.lost.trap(ConnectionDone)
         self.assertEqual(logged, [])
+
+    def test_answeredBeforeGoodbye(self) -> None:
+        """A peer that says goodbye in the segment of its last message gets the answer to it."""
+        served = self.serve()
+        inner, pair = served.connect()
+        inner.transport.write(b"hello")
+        inner.transport.loseConnection()
+        served.settle(pair)
+        self.assertEqual(inner.received, b"HELLO")
 
     def test_noGoodbye(self) -> None:
         """
@@ -716,6 +770,13 @@ class Aborting(Notes):
     def connectionMade(self) -> None:
         super().connectionMade()
         cast(Any, self.transport).abortConnection()
+
+
+class Raising(Notes):
+    """Fails as soon as it is connected."""
+
+    def connectionMade(self) -> None:
+        raise ValueError("broken")
 
 
 class Nobody(Factory):
@@ -820,8 +881,43 @@ class PassedTests(SynchronousTestCase):
     def test_nobody(self) -> None:
         """A factory that has no protocol for a peer gets no connection, and no traceback."""
         served = Served(Nobody())
-        self.assertIsNone(served.factory.buildProtocol(PEER))
-        self.assertEqual(served.factory.protocols, {})
+        with lines(self) as logged:
+            inner, pair = served.connect()
+        self.assertEqual(inner.events, ["made", "lost"])
+        self.assertIsNotNone(pair.server.lost)
+        self.assertEqual((served.factory.protocols, served.waiting, logged), ({}, [], []))
+
+    def test_raises(self) -> None:
+        """A factory, or a protocol, that fails has the traceback, and no place is kept."""
+
+        class Broken(EchoFactory):
+            def buildProtocol(self, addr: Any) -> Any:
+                super().buildProtocol(addr)
+                raise ValueError("broken")
+
+        for where in ("factory", "protocol"):
+            reactor = MemoryReactorClock()
+            echo = Broken(reactor)
+            factory: Any = echo if where == "factory" else noting(Raising())
+            served = Served(factory, reactor=reactor)
+            _, pair = served.connect(flush=False)
+            self.assertRaises(ValueError, served.settle, pair)
+            # What the reactor does then.
+            pair.server.reset()
+            self.assertEqual((len(echo.admission), served.waiting), (0, []))
+
+    def test_logPrefix(self) -> None:
+        """The reactor's own lines name the application, not the gate."""
+        served = Served(EchoFactory(MemoryReactorClock()))
+        tls = served.factory.buildProtocol(PEER)
+        self.assertEqual(tls.logPrefix(), "EchoFactory (BoundedTLSTransport)")
+
+        class Bare:
+            def buildProtocol(self, addr: object) -> None:
+                """Nobody."""
+
+        gates = HandshakeGateFactory(cast(Any, Bare()), MemoryReactorClock())
+        self.assertEqual(gates.buildProtocol(PEER).logPrefix(), "Bare")
 
     def test_noTarget(self) -> None:
         """A proxy connects to its target for a proven peer only."""
@@ -842,6 +938,17 @@ class PassedTests(SynchronousTestCase):
             self.assertEqual(target.asked, asked)
 
 
+@implementer(IOpenSSLServerConnectionCreator)
+class StockCreator:
+    """Makes the connections that another factory makes."""
+
+    def __init__(self, factory: Any) -> None:
+        self._factory = factory
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        return cast(SSL.Connection, self._factory._creatorCallable(tlsProtocol))
+
+
 class StockTLSTests(ServiceTestCase):
     """A gate over Twisted's own TLS, as C{tls:} has it."""
 
@@ -851,8 +958,7 @@ class StockTLSTests(ServiceTestCase):
         self.echo = EchoFactory(reactor)
         served = self.serve()
         gates = HandshakeGateFactory(self.echo, reactor)
-        creator = served.factory.wrappedFactory._creator
-        stock = TLSMemoryBIOFactory(creator, False, gates, reactor)
+        stock = TLSMemoryBIOFactory(StockCreator(served.factory), False, gates, reactor)
         for files, cause in (
             (clientFiles(cert=""), ["no certificate was sent"]),
             (clientFiles(cert=bundle(forge())), ["the peer's certificate was refused"]),
@@ -863,6 +969,202 @@ class StockTLSTests(ServiceTestCase):
                 served.connect(files)
             self.assertEqual(logged, [CLOSED + each for each in cause])
         self.assertEqual([str(each.identity) for each in self.echo.connections], ["cert:anna"])
+
+
+class WrappedTests(ServiceTestCase):
+    """Twisted's own wrappers between a gate and a service: they count what they make."""
+
+    def behind(self, factory: IProtocolFactory) -> None:
+        """Put a factory behind an endpoint."""
+        self.served = Served(factory, reactor=self.reactor)
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.echo = EchoFactory(self.reactor, limits=ConnectionLimits(maxPending=3))
+
+    def failing(self, times: int = 5) -> None:
+        """Let handshakes fail in each way."""
+        with lines(self):
+            for _ in range(times):
+                self.served.connect(clientFiles(cert=""))
+                pair = self.served.accept(Notes(), IPv4Address("TCP", "192.0.2.7", 1))
+                self.served.settle(pair)
+                pair.client.loseConnection()
+                self.served.settle(pair)
+
+    def assertEchoes(self, *, left: int = 0) -> None:
+        """One that is proven is served, and then gone."""
+        inner, pair = self.served.connect()
+        inner.transport.write(b"hello")
+        self.served.settle(pair)
+        self.assertEqual(inner.received.upper(), b"HELLO")
+        inner.transport.loseConnection()
+        self.served.settle(pair)
+        self.assertEqual(len(self.echo.admission), left)
+
+    def test_total(self) -> None:
+        """C{LimitTotalConnectionsFactory} counts the proven only, and does not close for good."""
+        total: Any = LimitTotalConnectionsFactory()
+        total.protocol, total.connectionLimit = StockEcho, 1
+        self.behind(total)
+        self.failing()
+        self.assertEqual(total.connectionCount, 0)
+        self.assertEchoes()
+        first, pair = self.served.connect()
+        second, _ = self.served.connect()
+        self.assertEqual((first.lost, second.events), (None, ["made", "lost"]))
+        first.transport.loseConnection()
+        self.served.settle(pair)
+        self.assertEchoes()
+        self.assertEqual(total.connectionCount, 0)
+
+    def test_byPeer(self) -> None:
+        """C{LimitConnectionsByPeer}, which asks addresses for their parts, likewise."""
+
+        class Parts(IPv4Address):
+            def __getitem__(self, index: int) -> str:
+                return str(self.host)
+
+        peer = Parts("TCP", "192.0.2.1", 50_000)
+        limit: Any = LimitConnectionsByPeer(self.echo)
+        limit.maxConnectionsPerPeer = 1
+        self.behind(limit)
+        for files, served in ((clientFiles(cert=""), 0), (None, 1), (None, 1)):
+            with lines(self):
+                tls = ClientCreator(files or clientFiles(), "localhost", ())
+                inner = Notes()
+                dialling = TLSMemoryBIOFactory(tls, True, noting(inner), self.reactor)
+                self.served.settle(self.served.accept(dialling.buildProtocol(HERE), peer))
+            self.assertEqual(limit.peerConnections, {"192.0.2.1": 1} if served else {})
+            self.assertEqual((len(self.echo.connections), len(self.echo.admission)), (served,) * 2)
+
+    def test_timeout(self) -> None:
+        """C{TimeoutFactory} begins with the proven, and its service's limits hold before that."""
+        timeout: Any = TimeoutFactory(self.echo, 30)
+        timeout.callLater = self.reactor.callLater
+        self.behind(timeout)
+        self.failing()
+        self.assertEqual((self.served.waiting, self.echo.admission.failures), ([], 4))
+        self.reactor.advance(60)
+        self.assertEchoes()
+        with lines(self) as logged:
+            pairs = [self.served.accept(Notes()) for _ in range(4)]
+            self.served.settle(pairs[0])
+        self.assertIsNotNone(pairs[0].server.lost)
+        self.assertEqual((len(logged), len(self.echo.admission.pending)), (1, 3))
+
+    def test_refusing(self) -> None:
+        """A wrapper that has no protocol for a peer gives the service's place back."""
+
+        class Refusing(WrappingFactory[Any]):
+            def buildProtocol(self, addr: object) -> None:
+                """Refuse."""
+
+        class Late(WrappingFactory[Any]):
+            def buildProtocol(self, addr: Any) -> None:
+                self.wrappedFactory.buildProtocol(addr)
+
+        for wrapper in (Refusing, Late):
+            self.behind(wrapper(self.echo))
+            inner, _ = self.served.connect()
+            self.assertEqual(inner.events, ["made", "lost"])
+            self.assertEqual((len(self.echo.admission), self.served.waiting), (0, []))
+
+    def heard(self, description: str) -> Any:
+        """Listen as a service does, and return what is listened with."""
+        address = parseListen(self.reactor, description, ("stream",))
+        assert isinstance(address, StreamAddress)
+        self.assertFalse(address.authenticates)
+        self.successResultOf(address.listen(self.echo, self.reactor))
+        return (self.reactor.tcpServers + self.reactor.sslServers)[-1][1]
+
+    def balanced(self) -> None:
+        """Check that what is behind a balancer hears only of those who are proven."""
+        silent = self.served.accept(Notes())
+        self.served.settle(silent)
+        self.assertEqual((len(self.echo.connections), len(self.echo.admission.pending)), (0, 1))
+        silent.client.loseConnection()
+        self.served.settle(silent)
+        self.failing()
+        self.assertEqual((len(self.echo.admission), self.echo.admission.refusals), (0, {}))
+        inner, pair = self.served.connect()
+        inner.transport.write(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\nhello")
+        self.served.settle(pair)
+        (served,) = self.echo.connections
+        # The certificate is the balancer's, which forwards strangers.
+        self.assertEqual((served.peer, served.secure), ("192.0.2.7:1", True))
+        self.assertEqual(inner.received, b"HELLO")
+        inner.transport.loseConnection()
+        self.served.settle(pair)
+        self.assertNothingLeft()
+
+    def assertNothingLeft(self) -> None:
+        """No place is taken and no time waited for."""
+        self.assertEqual((len(self.echo.admission), self.echo.connections), (0, set()))
+        self.assertEqual(self.served.waiting, [])
+
+    def test_balancedMutually(self) -> None:
+        """C{haproxy:mtls:} has its gate below the balancer's header."""
+        self.behind(self.echo)
+        files = serverFiles()
+        text = f"haproxy:mtls:0:cert={files.cert}:clientCA={files.ca}"
+        self.served.factory = self.heard(text)
+        self.balanced()
+
+    def test_balancedStock(self) -> None:
+        """C{haproxy:ssl:} as well, over Twisted's own TLS."""
+        self.behind(self.echo)
+        stock = self.heard(f"haproxy:ssl:0:privateKey={serverFiles().cert}")
+        creator = StockCreator(self.served.factory)
+        self.served.factory = TLSMemoryBIOFactory(creator, False, stock, self.reactor)
+        self.balanced()
+
+    def test_clientInsideHeader(self) -> None:
+        """Where TLS is above the header, its peer is the client, whose certificate counts."""
+        self.behind(self.echo)
+        self.served.factory = HAProxyWrappingFactory(self.served.factory)
+        _, pair = self.served.connect(flush=False)
+        pair.client.outgoing[:0] = b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n"
+        self.served.settle(pair)
+        self.assertEqual([each.peer for each in self.echo.connections], ["192.0.2.7:1 (cert:anna)"])
+
+
+class DialledTests(SynchronousTestCase):
+    """The gate of a client."""
+
+    def dial(self, factory: IProtocolFactory) -> tuple[list[Any], Served, Pair]:
+        """Connect; return what the caller is told."""
+        served = Served(noting(Notes()))
+        gates = DialledGateFactory(factory, served.reactor, 10.0)
+        creator: Any = ClientCreator(clientFiles(), "localhost", ())
+        tls = TLSMemoryBIOFactory(creator, True, gates, served.reactor)
+        return outcome(gates.done), served, served.accept(tls.buildProtocol(HERE))
+
+    def test_raises(self) -> None:
+        """A protocol that fails when it is connected fails the attempt, which is told once."""
+        told, served, pair = self.dial(noting(Raising()))
+        self.assertRaises(ValueError, served.settle, pair)
+        pair.client.reset()
+        (failure,) = told
+        failure.trap(ValueError)
+
+    def test_nobody(self) -> None:
+        """A factory that has no protocol fails it as with any endpoint, and hangs up."""
+        told, served, pair = self.dial(Nobody())
+        served.settle(pair)
+        (failure,) = told
+        failure.trap(NoProtocol)
+        self.assertIsNotNone(pair.client.lost)
+
+    def test_catchable(self) -> None:
+        """A handshake that fails is a connection that could not be made, in plain words."""
+        told, served, pair = self.dial(noting(Notes()))
+        pair.server.abortConnection()
+        served.settle(pair)
+        (failure,) = told
+        failure.trap(ConnectError)
+        self.assertEqual(failure.getErrorMessage(), "TLS: the connection ended before that")
+        self.assertEqual(connectReason(failure.value), "TLS: the connection ended before that")
 
 
 class ResumedTests(SynchronousTestCase):

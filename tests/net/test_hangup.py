@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -152,9 +153,12 @@ class HangupTests(SynchronousTestCase):
     def test_otherThread(self) -> None:
         """Outside of the main thread no action can be set: nothing happens, and nothing breaks."""
         forgets: list[Callable[[], object]] = []
-        thread = threading.Thread(target=lambda: forgets.append(self.ask()))
-        thread.start()
-        thread.join()
+        with capturedLogs() as told:
+            thread = threading.Thread(target=lambda: forgets.append(self.ask()))
+            thread.start()
+            thread.join()
+        (line,) = map(formatEvent, told)
+        self.assertIn("SIGHUP cannot be had outside the main thread", line)
         self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
         forgets[0]()
 

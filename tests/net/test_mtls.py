@@ -4,9 +4,11 @@ The endpoints C{mtls:}: their strings, what they listen with and connect to, and
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -88,6 +90,31 @@ class Reactor(MemoryReactorClock):
         callable(*args, **kwargs)
 
 
+def reading(test: SynchronousTestCase) -> list[str]:
+    """Note each read of a key from now on."""
+    found: list[str] = []
+    original = TrustFiles.readOwn
+
+    def readOwn(files: TrustFiles) -> Any:
+        found.append(files.cert)
+        return original(files)
+
+    test.patch(TrustFiles, "readOwn", readOwn)
+    return found
+
+
+def forbid(test: SynchronousTestCase, *paths: str | Path) -> None:
+    """Let no file of these be read, as for a user who may not; root may read all."""
+    original = Path.open
+
+    def open(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if str(path) in map(str, paths):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return original(path, *args, **kwargs)
+
+    test.patch(Path, "open", open)
+
+
 class ServerStringTests(SynchronousTestCase):
     """Strings of servers."""
 
@@ -118,14 +145,14 @@ class ServerStringTests(SynchronousTestCase):
         """Every field has its effect."""
         text = (
             f"mtls:port=7443:{self.files}:interface=127.0.0.1:backlog=7:require=no:timeout=2.5"
-            f":alpn=a,b:crl={authority().crlPath}:key={serverBundle()}"
+            f":hangup=no:alpn=a,b:crl={authority().crlPath}:key={serverBundle()}"
         )
         self.assertEqual(self.listened(text), (7443, 7, "127.0.0.1"))
         found = self.parse(text)
         self.assertFalse(found.requires)
         factory: Any = self.reactor.tcpServers[-1][1]
         gates = factory.wrappedFactory
-        self.assertEqual((gates.timeout, gates._creator.protocols), (2.5, (b"a", b"b")))
+        self.assertEqual((gates.timeout, factory.creator.protocols), (2.5, (b"a", b"b")))
 
     def test_interface(self) -> None:
         """The interface may stand behind the port, also one of IPv6."""
@@ -151,8 +178,8 @@ class ServerStringTests(SynchronousTestCase):
         error = self.assertRaises(ConfigurationError, parseListen, self.reactor, text, ("stream",))
         self.assertEqual(
             error.sentence,
-            f"The listen address {text!r} cannot be understood ({reason}); give an endpoint string "
-            "such as tcp:7007:interface=127.0.0.1 or unix:/run/echo.sock.",
+            f"The listen address {text!r} cannot be understood ({reason}); give "
+            "mtls:PORT:cert=FILE:clientCA=FILE[:crl=FILE][:interface=ADDR].",
         )
 
     def test_wrong(self) -> None:
@@ -168,6 +195,7 @@ class ServerStringTests(SynchronousTestCase):
             (f"mtls:7443:{self.files}:backlog=x", "backlog is 'x', no whole number"),
             (f"mtls:7443:{self.files}:require=maybe", "require is 'maybe', not yes or no"),
             (f"mtls:7443:{self.files}:require=", "require is '', not yes or no"),
+            (f"mtls:7443:{self.files}:hangup=maybe", "hangup is 'maybe', not yes or no"),
             (f"mtls:7443:{self.files}:alpn={'x' * 256}", "a name in alpn is longer than 255 bytes"),
             *(
                 (
@@ -303,15 +331,34 @@ class ListenTests(SynchronousTestCase):
         self.assertEqual(started, ["start", "stop"])
 
     def test_filesGone(self) -> None:
-        """Files that cannot be used any more fail listening, and raise nothing."""
+        """
+        Files that cannot be used any more fail listening, and raise nothing, with names for ALPN
+        and without.
+        """
         reactor = MemoryReactorClock()
         cert = newPath()
         shutil.copy(serverBundle(), cert)
         found = MutualTLSServerEndpoint(reactor, 0, serverFiles(cert=str(cert)))
         cert.unlink()
-        site = Site(Resource(), reactor=reactor)
-        failure = self.failureResultOf(found.listen(site), ConfigurationError)
-        self.assertIn("cannot be read", failure.getErrorMessage())
+        for factory in (Site(Resource(), reactor=reactor), noting(Notes())):
+            failure = self.failureResultOf(found.listen(factory), ConfigurationError)
+            self.assertIn("cannot be read", failure.getErrorMessage())
+        self.assertEqual(reactor.tcpServers, [])
+
+    def test_filesChanged(self) -> None:
+        """Listening begins with the files as they are then, which are read once."""
+        reactor = MemoryReactorClock()
+        cert = newPath()
+        shutil.copy(serverBundle(), cert)
+        found = MutualTLSServerEndpoint(reactor, 0, serverFiles(cert=str(cert)))
+        reads = reading(self)
+        shutil.copy(serverBundle("other.example.org"), cert)
+        for turn in range(2):
+            self.successResultOf(found.listen(noting(Notes())))
+            self.assertEqual(len(reads), turn + 1)
+        served = Served(noting(Notes()), files=serverFiles(cert=str(cert)))
+        inner, _ = served.connect(name="other.example.org")
+        self.assertEqual(inner.events, ["made"])
 
     def test_relative(self) -> None:
         """Relative paths are those of when it was made, as twistd changes its directory."""
@@ -435,6 +482,130 @@ class ReloadTests(SynchronousTestCase):
         self.assertEqual(len(logged), 2)
         self.assertIn("not read again", logged[0])
         self.assertEqual(logged[1], f"read again: {serverBundle()}")
+
+    def test_forbidden(self) -> None:
+        """
+        Who may not read the key again goes on with it as long as its file is the same, and reads
+        everything else.
+        """
+        shutil.copy(self.own.issueServer("localhost", force=True), self.cert)
+        self.hangup()
+        before = self.serial()
+        forbid(self, self.cert)
+        self.own.revoke("bob")
+        self.assertEqual(self.hangup(), [f"read again: {self.cert}"])
+        self.assertRevoked("bob")
+        self.assertEqual(self.serial(), before)
+
+    def test_forbiddenChanged(self) -> None:
+        """A new key that may not be read is told of; everything else is read."""
+        before = self.serial()
+        shutil.copy(self.own.issueServer("localhost", force=True), self.cert)
+        forbid(self, self.cert)
+        self.own.revoke("bob")
+        for _ in range(2):
+            self.assertEqual(
+                self.hangup(),
+                [
+                    "certificates were not read again: The file "
+                    f"'{self.cert}' cannot be read: permission denied; give one that can."
+                ],
+            )
+            self.assertEqual(self.serial(), before)
+        self.assertRevoked("bob")
+
+    def test_apart(self) -> None:
+        """Each part that cannot be used stays as it was, is one line, and keeps no other from being
+        read."""
+        before = self.serial()
+        ca, crl = self.own.certificatePath, self.own.crlPath
+        whole = ca.read_bytes(), crl.read_bytes()
+        shutil.copy(self.own.issueServer("localhost", force=True), self.cert)
+        ca.write_bytes(b"")
+        crl.unlink()
+        logged = self.hangup()
+        self.assertEqual(len(logged), 2)
+        self.assertIn(f"No certificate can be read from '{ca}'", logged[0])
+        self.assertIn(f"The file '{crl}' cannot be read", logged[1])
+        ca.write_bytes(whole[0])
+        self.assertNotEqual(self.serial(), before)
+        crl.write_bytes(whole[1])
+        self.assertEqual(self.hangup(), [f"read again: {self.cert}"])
+
+    def assertRevoked(self, name: str) -> None:
+        """A client is refused, as it was revoked."""
+        with lines(self) as logged:
+            self.connect(name)
+        (line,) = logged
+        self.assertIn("it is revoked", line)
+
+    def test_once(self) -> None:
+        """However many listen by one endpoint, one signal reads the files once, for all of them."""
+        for _ in range(2):
+            self.successResultOf(self.served.endpoint.listen(noting(Notes())))
+        others: list[Any] = [each[1] for each in self.served.reactor.tcpServers[1:]]
+        for each in others:
+            each.doStart()
+            self.addCleanup(each.doStop)
+        reads = reading(self)
+        self.own.revoke("bob")
+        self.assertEqual(self.hangup(), [f"read again: {self.cert}"])
+        self.assertEqual(reads, [str(self.cert)])
+        for factory in (self.served.factory, *others):
+            self.served.factory, found = factory, self.served.factory
+            self.assertRevoked("bob")
+            self.served.factory = found
+        for each in others:
+            each.doStop()
+            self.assertEqual(self.hangup(), [f"read again: {self.cert}"])
+        self.served.factory.doStop()
+        self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
+        self.served.factory.doStart()
+
+    def test_draining(self) -> None:
+        """As long as a connection lives, SIGHUP does not end a process that listens no more."""
+        _, pair = self.connect()
+        self.served.factory.doStop()
+        self.assertEqual(self.hangup(), [f"read again: {self.cert}"])
+        self.server.transport.loseConnection()
+        self.served.settle(pair)
+        self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
+        self.served.factory.doStart()
+        self.assertEqual(self.hangup(), [f"read again: {self.cert}"])
+
+    def test_call(self) -> None:
+        """What SIGHUP does can be called, and tells whether it went well."""
+        self.own.revoke("bob")
+        with lines(self) as logged:
+            self.assertTrue(self.served.endpoint.reload())
+        self.assertEqual(logged, [f"read again: {self.cert}"])
+        self.assertRevoked("bob")
+        self.cert.write_bytes(b"")
+        with lines(self) as logged:
+            self.assertFalse(self.served.endpoint.reload())
+        self.assertEqual(len(logged), 1)
+
+    def test_noHangup(self) -> None:
+        """An endpoint can leave SIGHUP alone."""
+        self.served.factory.doStop()
+        other = Served(noting(Notes()), reactor=Reactor(), hangup=False)
+        self.addCleanup(other.factory.doStop)
+        self.assertEqual(signal.getsignal(signal.SIGHUP), signal.SIG_IGN)
+        self.assertTrue(other.endpoint.reload())
+        self.served.factory.doStart()
+
+    def test_otherThread(self) -> None:
+        """Where the reactor is not in the main thread, one line tells that SIGHUP does nothing."""
+        self.served.factory.doStop()
+        with lines(self) as logged:
+            thread = threading.Thread(target=self.served.factory.doStart)
+            thread.start()
+            thread.join()
+        self.assertEqual(
+            logged,
+            ["SIGHUP cannot be had outside the main thread, so it reads no files again here"],
+        )
+        self.assertTrue(self.served.endpoint.reload())
 
     def test_tickets(self) -> None:
         """A session from before a reload is worth nothing after it: all is verified anew."""
@@ -637,8 +808,7 @@ class ConnectTests(ConnectTestCase):
 
         result = outcome(self.make().connect(Nobody()))
         self.reactor.advance(0)
-        self.assertIsNone(self.reactor.tcpClients[-1][2].buildProtocol(HERE))
-        self.reactor.advance(60)
+        self.served.settle(self.accepted())
         (failure,) = result
         failure.trap(NoProtocol)
 
@@ -712,6 +882,29 @@ class ConnectTests(ConnectTestCase):
         self.assertEqual(len(logged), 1)
         shutil.copy(clientBundle(), cert)
         self.assertEqual(self.whom(found), "anna")
+
+    def test_forbidden(self) -> None:
+        """A client that may not read its key again goes on with it, and reads a new list."""
+        own = newAuthority()
+        cert = str(own.issueClient("anna"))
+        server = TrustFiles(str(own.issueServer("localhost")), str(own.certificatePath))
+        self.served = Served(noting(self.server), reactor=self.reactor, files=server)
+        files = TrustFiles(cert, str(own.certificatePath), str(own.crlPath))
+        found = self.make(files, name="localhost")
+        self.assertEqual(self.whom(found), "anna")
+        forbid(self, cert)
+        site = Site(Resource(), reactor=self.reactor)
+        made = outcome(found.connect(site))
+        self.reactor.advance(0)
+        self.served.settle(self.accepted())
+        self.assertFalse(isinstance(made[0], Failure), made)
+        own.revoke("localhost")
+        _, result = self.dial(found, Notes())
+        with lines(self) as logged:
+            self.served.settle(self.accepted())
+        (failure,) = result
+        self.assertIn("it is revoked", failure.getErrorMessage())
+        self.assertFalse([line for line in logged if "not read again" in line])
 
     def whom(self, found: MutualTLSClientEndpoint) -> str:
         """Connect, and tell as whom."""

@@ -14,14 +14,15 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress, IOpenSSLContextFactory, IProtocolFactory
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from twisted_netsuite.net import serving
 from twisted_netsuite.net.addresses import StreamAddress, parseListen
-from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits, IAdmitted
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits, IAdmits
 from twisted_netsuite.net.handshake import HandshakeGateFactory
 from twisted_netsuite.net.serving import (
     CLOSE_TIMEOUT,
@@ -31,7 +32,8 @@ from twisted_netsuite.net.serving import (
     sendAtOnce,
 )
 from twisted_netsuite.rexec.classic import ClassicExecFactory
-from twisted_netsuite.testing import FakeSpawner, MemoryTransport, Pair, connectPair
+from twisted_netsuite.testing import FakeSpawner, Pair, connectPair
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity
 
 PEER = IPv4Address("TCP", "192.0.2.1", 50_000)
 
@@ -288,11 +290,17 @@ class ServedTests(SynchronousTestCase):
         _, pair = self.connect()
         self.assertTrue(pair.server.noDelay)
 
-    def test_noDelayUNIX(self) -> None:
-        """Over a Unix socket, nothing of TCP is set."""
-        transport = MemoryTransport(UNIXAddress("/run/x"), UNIXAddress(None))
+    def test_stringTransport(self) -> None:
+        """Over a transport that is only a stream, as Twisted's for tests, it is served as well."""
+        transport = StringTransport(peerAddress=PEER)
         sendAtOnce(transport)
-        self.assertFalse(transport.noDelay)
+        protocol: Any = self.factory.buildProtocol(PEER)
+        protocol.makeConnection(transport)
+        self.assertEqual((protocol.peer, protocol.secure), ("192.0.2.1:50000", False))
+        protocol.close()
+        self.assertTrue(transport.disconnecting)
+        protocol.connectionLost()
+        self.assertEqual((self.factory.connections, len(self.factory.admission)), (set(), 0))
 
 
 def lines(events: Sequence[Any]) -> list[str]:
@@ -427,7 +435,6 @@ class AdmittedTests(SynchronousTestCase):
         self.make()
         protocol = self.factory.buildProtocol(PEER)
         assert isinstance(protocol, Chatter)
-        self.assertTrue(IAdmitted.providedBy(protocol))
         self.assertEqual((len(self.admission), len(self.admission.pending)), (1, 0))
         pair = connectPair(protocol, Protocol())
         self.assertEqual((len(self.admission), len(self.admission.pending)), (1, 0))
@@ -435,6 +442,32 @@ class AdmittedTests(SynchronousTestCase):
         self.assertEqual(len(self.admission), 0)
         self.factory.connectionGone(protocol)
         self.assertEqual(len(self.admission), 0)
+
+    def test_withPlace(self) -> None:
+        """A place that was given before is the protocol's, once; not taken, it comes back."""
+        self.make(maxConnections=2)
+        self.assertTrue(IAdmits.providedBy(self.factory))
+        place = self.factory.placeFor(PEER)
+        assert place is not None
+        with self.factory.withPlace(place):
+            protocol = self.factory.buildProtocol(PEER)
+            other = self.factory.buildProtocol(PEER)
+        assert isinstance(protocol, Chatter) and isinstance(other, Chatter)
+        self.assertIs(protocol.place, place)
+        self.assertIsNot(other.place, place)
+        self.assertEqual(len(self.admission), 2)
+        with capturedLogs() as events:
+            self.assertIsNone(self.factory.placeFor(PEER))
+        self.assertEqual([event["limit"] for event in events], ["max-connections"])
+        other.place.leave()
+        place = self.factory.placeFor(PEER)
+        assert place is not None
+        with self.factory.withPlace(place):
+            self.assertEqual(len(self.admission), 2)
+        self.assertEqual(len(self.admission), 1)
+        another = self.factory.buildProtocol(PEER)
+        assert isinstance(another, Chatter)
+        self.assertIsNot(another.place, place)
 
     def test_handshakeWasAll(self) -> None:
         """Where a handshake is all the proof there is, who is connected after it waits no more."""
@@ -620,7 +653,8 @@ class BalancedTests(SynchronousTestCase):
         address = parseListen(self.reactor, description, ("stream",))
         assert isinstance(address, StreamAddress)
         address.listen(factory, self.reactor)
-        return factory, self.reactor.tcpServers[0][1]
+        servers = self.reactor.tcpServers + self.reactor.unixServers
+        return factory, servers[0][1]
 
     def test_uncounted(self) -> None:
         """The balancer is no source: it may bring more than any source may."""
@@ -648,6 +682,45 @@ class BalancedTests(SynchronousTestCase):
             pair.client.loseConnection()
             pair.flush()
             self.assertEqual((len(factory.admission), factory.connections), (0, set()))
+
+    def bring(self, description: str, sent: bytes, peer: IAddress = PEER) -> ServedProtocol:
+        """Let a balancer bring somebody."""
+        factory, heard = self.listen(description)
+        protocol: Any = heard.buildProtocol(peer)
+        pair = connectPair(protocol, Protocol(), clientAddress=peer)
+        pair.client.write(sent)
+        pair.flush()
+        (served,) = factory.connections
+        return served
+
+    def test_anonymous(self) -> None:
+        """Who a balancer is on its Unix socket is not who its clients are, header or not."""
+        asked: list[Any] = []
+
+        def identityOf(transport: object) -> Identity:
+            asked.append(transport)
+            return ANONYMOUS
+
+        self.patch(serving, "identityOf", identityOf)
+        for sent in (b"", b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\nx"):
+            served = self.bring("haproxy:unix:/run/x", sent, UNIXAddress(None))
+            self.assertIs(served.identity, ANONYMOUS)
+            self.assertTrue(served.secure)
+        self.assertEqual(asked, [])
+        self.bring("unix:/run/x", b"", UNIXAddress(None))
+        self.assertEqual(len(asked), 1)
+
+    def test_secure(self) -> None:
+        """Plain TCP is not secure because a balancer says that its own peer used a Unix socket."""
+        head = b"\r\n\r\n\0\r\nQUIT\n\x21\x31\x00\xd8"
+        served = self.bring("haproxy:tcp:7", head + b"/run/y".ljust(108, b"\0") * 2)
+        self.assertEqual(served.peer, "unix:/run/y")
+        self.assertFalse(served.secure)
+
+    def test_cleanPeer(self) -> None:
+        """What a balancer's header calls an address writes no line of its own."""
+        served = self.bring("haproxy:tcp:7", b"PROXY TCP4 a\x1b[2J\nb 192.0.2.8 1 2\r\n")
+        self.assertEqual(served.peer, "a\N{REPLACEMENT CHARACTER}[2J b:1")
 
     def test_direct(self) -> None:
         """Without the balancer's header in its address, the service counts who connects."""

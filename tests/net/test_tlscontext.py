@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -45,17 +46,23 @@ from tests.trust.certificates import (
     written,
 )
 from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net import tlscontext
 from twisted_netsuite.net.tlscontext import (
     GROUPS,
     MAX_PEM,
     SESSION_LIFETIME,
     TLS12_SUITES,
     TLS13_SUITES,
+    HandshakeNotes,
     TrustFiles,
+    _number,
     clientContext,
+    doubtsOf,
     serverContext,
     serviceName,
 )
+
+LONG_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
 
 #: OpenSSL's numbers of the groups, as IANA has them.
 ML_KEM, X25519, P256, P384, P521, X448 = 4588, 29, 23, 24, 25, 30
@@ -94,6 +101,12 @@ def serving(**kwargs: Any) -> SSL.Context:
     """Make the context of a server."""
     files = kwargs.pop("files", None) or serverFiles()
     return serverContext(files.read(), **kwargs)
+
+
+def leaf(path: str) -> bytes:
+    """Take the certificate out of a bundle."""
+    data = Path(path).read_bytes()
+    return data[data.index(b"-----BEGIN CERTIFICATE") :]
 
 
 def setGroups(context: SSL.Context, groups: bytes) -> None:
@@ -251,6 +264,103 @@ class ProfileTests(SynchronousTestCase):
         _, client = shake(serving(), offering())
         names = [str(name.CN) for name in client.get_client_ca_list()]
         self.assertEqual(names, ["Shared"])
+
+
+def der(tag: int, content: bytes) -> bytes:
+    """Encode one value."""
+    size = len(content)
+    length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
+    return bytes([tag]) + length + content
+
+
+def odd(before: bytes, after: bytes, **kwargs: Any) -> str:
+    """Issue a certificate in which some bytes are others, with a signature that fits."""
+    issuer = Issuer.of(authority())
+    made = forge(["anna"], issuer, **kwargs)
+    tbs = made.certificate.tbs_certificate_bytes
+    # The issuer's name comes first, the subject's is the last of such bytes.
+    start, found, end = tbs.rpartition(before)
+    assert found and len(before) == len(after)
+    body = start + after + end
+    signature = issuer.key.sign(body, ec.ECDSA(SHA256()))
+    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
+    whole = der(0x30, body + algorithm + der(0x03, b"\x00" + signature))
+    pem = b"-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n"
+    return written(keyPEM(made.key) + pem % base64.encodebytes(whole))
+
+
+class UnreadableTests(SynchronousTestCase):
+    """Certificates of a trusted authority that OpenSSL takes, and cryptography does not."""
+
+    def contextOf(self, context: SSL.Context, path: str) -> SSL.Context:
+        """Let a context present a bundle that our own reading would refuse."""
+        context.use_certificate_file(path)
+        context.use_privatekey_file(path)
+        return context
+
+    def fault(self, server: SSL.Context, client: SSL.Context, judge: int) -> str:
+        """
+        Shake hands, which fails with an alert.
+
+        @param judge: the end that refuses: 0 for the server.
+        @return: what that end notes.
+        """
+        ends: list[Any] = [SSL.Connection(server, None), SSL.Connection(client, None)]
+        ends[0].set_accept_state()
+        ends[1].set_connect_state()
+        notes = HandshakeNotes()
+        ends[judge].set_app_data(notes)
+        failed = []
+        for _ in range(5):
+            for near, far in ((0, 1), (1, 0)):
+                try:
+                    ends[near].do_handshake()
+                    ends[near].recv(1)
+                except SSL.WantReadError:
+                    pass
+                except SSL.Error as error:
+                    failed.append((near, error))
+                with contextlib.suppress(SSL.WantReadError):
+                    ends[far].bio_write(ends[near].bio_read(1 << 16))
+        self.assertEqual(failed[0][0], judge)
+        told = [str(error) for near, error in failed if near != judge]
+        self.assertIn("alert", told[0])
+        return notes.fault
+
+    def test_refused(self) -> None:
+        """Each is refused in words and by an alert, at both ends and by both versions of TLS."""
+        name = b"\x0c\x04anna"
+        for before, after in (
+            (name, b"\x13\x04@*&_"),
+            (name, b"\x03\x04\x00\xff\x00\xff"),
+            (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),
+        ):
+            for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+                client = self.contextOf(
+                    clientContext(clientFiles(cert="").read(), "localhost"), odd(before, after)
+                )
+                client.set_max_proto_version(version)
+                self.assertEqual(self.fault(serving(), client, 0), "it cannot be read")
+            sans = [x509.DNSName("localhost")]
+            server = self.contextOf(
+                serverContext(serverFiles(cert="").read(), require=False),
+                odd(before, after, usage=SERVER, sans=sans),
+            )
+            if before != name:
+                # Of a server's names a client reads those that count.
+                self.assertEqual(self.fault(server, offering(), 1), "it cannot be read")
+
+    def test_raises(self) -> None:
+        """Whatever reading a certificate raises refuses it."""
+        for error in (ValueError, TypeError, x509.InvalidVersion("", 4), KeyError, RuntimeError):
+
+            def fail(certificate: object, error: Any = error) -> None:
+                raise error
+
+            for judge, name in ((0, "certificateIdentity"), (1, "extract_patterns")):
+                patch = self.patch(tlscontext, name, fail)
+                self.assertRegex(self.fault(serving(), offering(), judge), "read|not for")
+                patch.restore()
 
 
 class ALPNTests(SynchronousTestCase):
@@ -533,6 +643,61 @@ class FilesTests(SynchronousTestCase):
         trust = serverFiles(ca=written(ca), crl=written(both)).read()
         self.assertEqual((len(trust.authorities), len(trust.revoked)), (2, 2))
 
+    def numbered(
+        self, number: int | None, *names: str, at: datetime | None = None, **kwargs: Any
+    ) -> bytes:
+        """Make a list of the shared authority in which clients of these names are revoked."""
+        revoked = [x509.load_pem_x509_certificate(leaf(clientBundle(name))) for name in names]
+        issuer = Issuer.of(authority())
+        return revocations(issuer, revoked, number=number, begin=at or LONG_AGO, **kwargs)
+
+    def revokedNames(self, *lists: bytes) -> int:
+        """Tell how many certificates are revoked by what is taken of some lists."""
+        (taken,) = serverFiles(crl=written(b"".join(lists))).read().revoked
+        return len(taken)
+
+    def test_newestList(self) -> None:
+        """Of several lists of one authority that with the highest number counts, in any order."""
+        old, new = self.numbered(7), self.numbered(8, "nina")
+        later = self.numbered(6, "nina", "otto", at=LONG_AGO + timedelta(hours=1))
+        for lists in ((old, new), (new, old), (later, new, old), (new, new)):
+            self.assertEqual(self.revokedNames(*lists), 1)
+        refused = serverFiles(crl=written(old + new))
+        with self.assertRaises(SSL.Error):
+            shake(serving(files=refused), offering(clientFiles(cert=clientBundle("nina"))))
+
+    def test_newestDate(self) -> None:
+        """Without a number in each it is the one with the latest date."""
+        later = LONG_AGO + timedelta(hours=1)
+        old, new = self.numbered(None), self.numbered(None, "nina", at=later)
+        for lists in ((old, new), (new, old), (self.numbered(9), new)):
+            self.assertEqual(self.revokedNames(*lists), 1)
+
+    def test_noNewest(self) -> None:
+        """Two lists of which neither is the newer are refused, unless they are the same."""
+        for number in (None, 7):
+            one, other = self.numbered(number), self.numbered(number, "nina")
+            self.wrong(
+                "Two revocation lists in '.*' are of one authority and of the same time, so "
+                "neither is the newer; give the newer one alone.",
+                crl=written(one + other),
+            )
+            self.assertEqual(self.revokedNames(one, one), 0)
+
+    def test_scopes(self) -> None:
+        """Lists of one authority for different certificates stand beside each other."""
+        lists = [
+            self.numbered(
+                number,
+                scope=x509.IssuingDistributionPoint(
+                    None, None, number != 2, number == 2, None, False, False
+                ),
+            )
+            for number in (1, 2, 3)
+        ]
+        taken = serverFiles(crl=written(b"".join(lists))).read().revoked
+        self.assertEqual([_number(crl) for crl in taken], [3, 2])
+
     def test_oddKeys(self) -> None:
         """Keys of other sorts work, or are refused in words."""
         ed = forge(key=ed25519.Ed25519PrivateKey.generate())
@@ -566,3 +731,36 @@ class FilesTests(SynchronousTestCase):
         path.unlink()
         self.assertNotEqual(files.signature(), changed)
         self.assertEqual(files.signature(), files.signature())
+
+
+class DoubtTests(SynchronousTestCase):
+    """L{doubtsOf}: what a server can start with, and no client will like."""
+
+    def doubts(self, files: TrustFiles, days: float = 0) -> list[str]:
+        """Look at files, so many days from now."""
+        now = datetime.now(UTC) + timedelta(days=days)
+        return doubtsOf(files.read(), files, now)
+
+    def test_none(self) -> None:
+        """Nothing is said of files that are as they should be."""
+        self.assertEqual(self.doubts(serverFiles()), [])
+        self.assertEqual(self.doubts(TrustFiles("", str(authority().certificatePath))), [])
+
+    def test_expiry(self) -> None:
+        """A certificate is told of in time, and once it has expired."""
+        for days, words in ((333, []), (336, ["expires in 28 days"]), (366, ["has expired"])):
+            found = self.doubts(serverFiles(), days)
+            self.assertEqual(len(found), len(words), days)
+            for doubt, word in zip(found, words, strict=True):
+                self.assertIn(word, doubt)
+
+    def test_purpose(self) -> None:
+        """A client's certificate is none for a server."""
+        files = TrustFiles(clientBundle(), str(authority().certificatePath))
+        [doubt] = self.doubts(files)
+        self.assertIn("is not for a server", doubt)
+
+    def test_authority(self) -> None:
+        """A server's certificate is none of an authority."""
+        [doubt] = self.doubts(TrustFiles(serverBundle(), serverBundle()))
+        self.assertIn("is not that of an authority", doubt)

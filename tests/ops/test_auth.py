@@ -5,10 +5,12 @@ The checkers of tokens, as options name them.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import cast
 
 from twisted.internet.defer import Deferred
+from twisted.plugins.cred_file import theFileCheckerFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.echo.tap import EchoConfig, Options
@@ -38,6 +40,38 @@ class TokensFromTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(done), Identity("token", "bob"))
         done = self.verify([f"file:{path}"], "bob", "open")
         self.failureResultOf(done, Unauthenticated)
+
+    def test_relative(self) -> None:
+        """A relative path is that of the start, as C{twistd} changes its directory."""
+        here = Path.cwd()
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "users").write_text("anna:open\n")
+        self.addCleanup(os.chdir, here)
+        os.chdir(folder)
+        verifier = tokensFrom(["file:users"])
+        assert verifier is not None
+        os.chdir("/")
+        self.assertEqual(
+            self.successResultOf(verifier.verify("anna", "open")), Identity("token", "anna")
+        )
+
+    def test_noFile(self) -> None:
+        """A file that cannot be read is refused in one sentence, and nothing else is printed."""
+        gone = os.path.abspath(self.mktemp())
+        output = io.StringIO()
+        self.patch(theFileCheckerFactory, "errorOutput", output)
+        for path, reason in ((gone, "no such file or directory"), ("/", "is a directory")):
+            with self.assertRaises(ConfigurationError) as caught:
+                tokensFrom([f"file:{path}"])
+            self.assertEqual(
+                caught.exception.sentence,
+                f"The file {path!r} of auth cannot be read: {reason}; give one that can.",
+            )
+        with self.assertRaises(ConfigurationError) as caught:
+            tokensFrom(["file:"])
+        self.assertIn("'file:' cannot be understood", caught.exception.sentence)
+        self.assertEqual(output.getvalue(), "")
 
     def test_inTurn(self) -> None:
         """Each checker is asked until one knows the user."""

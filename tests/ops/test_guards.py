@@ -18,6 +18,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.hangup import HangupAction
 from twisted_netsuite.ops import guards as module
 from twisted_netsuite.ops.guards import GuardedApplication, Guards
 from twisted_netsuite.trust.audit import AuditLog
@@ -249,8 +250,61 @@ class ApplicationTests(GuardsCase):
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGHUP)
         self.assertEqual(read, list(self.guards.policies.values()) * 2)
-        self.application.stopService()
+        stopped = self.application.stopService()
+        self.runThreads()
+        self.successResultOf(stopped)
         self.assertEqual(signal.getsignal(signal.SIGHUP), self.before)
+
+    def test_hangupAtTheEnd(self) -> None:
+        """SIGHUP ends nothing while services drain and while the logs are closed."""
+        slow = Slow(self.oversight)
+        slow.setServiceParent(self.application)
+        self.application.startService()
+        stopped = self.application.stopService()
+        self.assertIsInstance(signal.getsignal(signal.SIGHUP), HangupAction)
+        slow.stopped.callback(None)
+        self.assertNoResult(stopped)
+        self.assertIsInstance(signal.getsignal(signal.SIGHUP), HangupAction)
+        self.runThreads()
+        self.successResultOf(stopped)
+        self.assertEqual(signal.getsignal(signal.SIGHUP), self.before)
+
+    def test_again(self) -> None:
+        """One that has stopped can be started again, and goes on with its logs."""
+        for _ in range(2):
+            self.application.startService()
+            self.oversight.note("act", peer="", identity=ANONYMOUS)
+            stopped = self.application.stopService()
+            self.runThreads()
+            self.successResultOf(stopped)
+        text = self.recorded(self.audit)
+        for event in ("audit.opened", '"act"', "audit.closed"):
+            self.assertEqual(text.count(event), 2)
+
+    def test_againTooEarly(self) -> None:
+        """One whose logs are still being closed is not started, and says why."""
+        self.application.startService()
+        stopped = self.application.stopService()
+        error: Any = self.assertRaises(ConfigurationError, self.application.startService)
+        self.assertIn("still being closed", error.sentence)
+        self.runThreads()
+        self.successResultOf(stopped)
+        self.application.startService()
+        self.application.stopService()
+
+    def test_opens(self) -> None:
+        """It opens by itself what nobody has opened before, and does not start without."""
+        path = self.path("b.log")
+        self.guards.over("other", "", path)
+        self.application.startService()
+        self.assertIn("audit.opened", self.recorded(path))
+        self.assertEqual(self.recorded(self.audit).count("audit.opened"), 1)
+        self.application.stopService()
+        guards = Guards(Clock())
+        guards.over("other", "", self.directory)
+        application = GuardedApplication(guards, AtOnce())
+        self.assertRaises(ConfigurationError, application.startService)
+        self.assertFalse(application.running)
 
     def test_hangupWithoutPolicy(self) -> None:
         """SIGHUP ends nothing where there is no file at all, either."""

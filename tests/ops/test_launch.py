@@ -11,19 +11,23 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ops.sample import SAMPLE, SampleConfig
+from tests.trust.certificates import serverFiles
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.tap import KIND as FILES
 from twisted_netsuite.files.tap import FilesConfig
 from twisted_netsuite.net.listening import ListeningService
+from twisted_netsuite.net.mtls import MutualTLSServerEndpoint
 from twisted_netsuite.ops.config import readConfig
 from twisted_netsuite.ops.guards import GuardedApplication
 from twisted_netsuite.ops.launch import (
@@ -34,6 +38,7 @@ from twisted_netsuite.ops.launch import (
     dialled,
     launch,
     makerFor,
+    tried,
 )
 from twisted_netsuite.ops.options import PluginOptions, optionsFor
 from twisted_netsuite.trust.audit import AuditLog
@@ -344,6 +349,19 @@ class TableTests(SynchronousTestCase):
                 "sample.main  tcp [::]:80       spoken   try [::1]:80",
                 "sample.main  unix:/run/x       spoken   try unix:/run/x",
             ],
+        )
+
+    def test_certificates(self) -> None:
+        """Where clients need a certificate, the line says so."""
+        reactor = MemoryReactorClock()
+        endpoint = MutualTLSServerEndpoint(reactor, 0, serverFiles())
+        self.successResultOf(endpoint.listen(Factory()))
+        overTLS: Any = SimpleNamespace(factory=reactor.tcpServers[0][1])
+        plain: Any = SimpleNamespace(factory=Factory())
+        self.assertEqual(tried("netsuite echo h:7 x", plain), "netsuite echo h:7 x")
+        self.assertEqual(
+            tried("netsuite echo h:7 x", overTLS),
+            "netsuite echo --cert CLIENT.pem --ca CA.pem h:7 x",
         )
 
     def test_nothing(self) -> None:

@@ -21,7 +21,7 @@ BEGUN = 1795267683.45
 #: The calls that can fail; to close something always works, as far as anyone could do anything.
 CALLS = (
     "open", "write", "pread", "fsync", "ftruncate", "fstat", "stat", "flock", "link", "rename",
-    "listdir",
+    "listdir", "lstat", "unlink",
 )  # fmt: skip
 
 

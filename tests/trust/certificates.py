@@ -201,6 +201,8 @@ def revocations(
     *,
     begin: datetime | None = None,
     end: datetime | None = None,
+    number: int | None = None,
+    scope: x509.IssuingDistributionPoint | None = None,
 ) -> bytes:
     """Make a revocation list."""
     now = datetime.now(UTC)
@@ -210,6 +212,10 @@ def revocations(
         .last_update(begin or now - DAY)
         .next_update(end or now + DAY)
     )
+    if number is not None:
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
+    if scope is not None:
+        builder = builder.add_extension(scope, critical=True)
     for each in revoked:
         builder = builder.add_revoked_certificate(
             x509.RevokedCertificateBuilder()

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from twisted_netsuite.trust.audit import AuditNotes
+from twisted_netsuite.trust.audit import AuditNotes, IAuditLog
 from twisted_netsuite.trust.decisions import Policy
 from twisted_netsuite.trust.identity import Identity
 from twisted_netsuite.trust.oversight import Oversight
@@ -75,7 +75,7 @@ def events(notes: AuditNotes) -> list[str]:
     return [record["event"] for record in notes.records]
 
 
-def overseen(text: str | None, notes: AuditNotes | None = None, service: str = "test") -> Oversight:
+def overseen(text: str | None, notes: IAuditLog | None = None, service: str = "test") -> Oversight:
     """
     Put a policy and an audit log over a service.
 

@@ -21,6 +21,8 @@ from tests.trust.auditdisk import BEGUN, Disk, Threads, atOnce, clockAt, note
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError
 from twisted_netsuite.trust.audit import MAX_WAITING, AuditLog, AuditNotes, IAuditLog, NoAudit
 from twisted_netsuite.trust.auditcheck import verify
+from twisted_netsuite.trust.auditrecord import digestOf
+from twisted_netsuite.trust.denials import BURST, INTERVAL
 from twisted_netsuite.trust.identity import Identity
 
 
@@ -255,8 +257,164 @@ class DurableTests(LogCase):
         self.successResultOf(log.close())
 
 
+class DenialTests(LogCase):
+    """Records of what was refused."""
+
+    def deny(self, log: AuditLog, times: int = 1, **fields: Any) -> None:
+        """Record denials from one source."""
+        for port in range(times):
+            done = log.record(
+                "exec.start.denied", service="exec", peer=f"192.0.2.1:{port}",
+                identity="anonymous", durable=True, denial=True, **fields,
+            )  # fmt: skip
+            self.threads.runAll()
+            self.successResultOf(done)
+
+    def test_short(self) -> None:
+        """Of each value little is kept, with the length and digest of the whole."""
+        log = self.make()
+        self.deny(log, command=b"x" * 65_000, short="y")
+        denied = self.lines()[-1]
+        self.assertEqual(denied["short"], "y")
+        self.assertGreater(len(denied["command"]["cut"]), 300)
+        self.assertEqual(denied["command"]["length"], 65_000)
+        self.assertEqual(denied["command"]["sha256"], digestOf(b"x" * 65_000))
+        self.assertLess(os.path.getsize(self.path), 1500)
+
+    def test_flood(self) -> None:
+        """A flood fills no disk, is counted in full, and takes no room from what is allowed."""
+        log = self.make()
+        self.deny(log, 10_000, command=b"\x7f" * 1000)
+        self.successResultOf(note(log, "allowed"))
+        self.assertEqual(self.events(), ["audit.opened", *["exec.start.denied"] * BURST, "allowed"])
+        self.assertLess(os.path.getsize(self.path), 20_000)
+        self.clock.advance(INTERVAL)
+        told = self.lines()[-1]
+        self.assertEqual(
+            {name: told[name] for name in ("event", "service", "peer", "identity", "suppressed")},
+            {
+                "event": "exec.start.denied",
+                "service": "exec",
+                "peer": "192.0.2.1",
+                "identity": "anonymous",
+                "suppressed": 10_000 - BURST,
+            },
+        )
+        self.assertWhole()
+
+    def test_unwritable(self) -> None:
+        """A count that cannot be written is written when the disk takes it again."""
+        log = self.make()
+        self.deny(log, BURST + 5)
+        self.disk.failOn("write")
+        self.clock.advance(INTERVAL)
+        self.disk.mend()
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.lines()[-1]["suppressed"], 5)
+        self.assertEqual(self.events()[-2:], ["audit.resumed", "exec.start.denied"])
+        self.assertWhole()
+
+    def test_closing(self) -> None:
+        """A log that is closed has every count, and nothing waits."""
+        log = self.make()
+        self.deny(log, BURST + 5)
+        self.end(log)
+        self.assertEqual(self.lines()[-2]["suppressed"], 5)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertFails(
+            log.record("e", service="s", peer="p", identity="i", denial=True), "not open"
+        )
+
+
+class ReopenTests(LogCase):
+    """A log that is opened again."""
+
+    def test_again(self) -> None:
+        """A log that was closed goes on when it is opened again, as another would."""
+        log = self.make(maxBytes=1000)
+        for life in range(4):
+            self.successResultOf(note(log, f"a{life}"))
+            done = note(log, f"b{life}", durable=True)
+            self.threads.runAll()
+            self.successResultOf(done)
+            self.end(log)
+            self.assertFails(note(log, "between"), "not open")
+            self.assertEqual(self.disk.descriptors, set())
+            log.open()
+        self.end(log)
+        report = verify(self.files())
+        self.assertEqual((report.records, report.fault), (5 * 2 + 4 * 2, None))
+        self.assertEqual(report.head, log.head)
+        self.assertGreater(len(self.files()), 2)
+
+    def test_whileOpen(self) -> None:
+        """A log that is open, or not closed yet, is not opened, and goes on undisturbed."""
+        log = self.make()
+        error = self.assertRaises(ConfigurationError, log.open)
+        self.assertIn("in use here", error.sentence)
+        done = log.close()
+        self.assertRaises(ConfigurationError, log.open)
+        self.threads.runAll()
+        self.successResultOf(done)
+        log.open()
+        self.end(log)
+        self.assertEqual(self.events(), ["audit.opened", "audit.closed"] * 2)
+        self.assertWhole()
+
+    def test_whileThreadRuns(self) -> None:
+        """A log that could not be closed well is not opened before its thread is done."""
+        log = self.make()
+        note(log, "a", durable=True).addErrback(lambda _: None)
+        self.disk.failOn("write")
+        self.successResultOf(log.close())
+        self.disk.mend()
+        self.assertRaises(ConfigurationError, log.open)
+        self.threads.runAll()
+        log.open()
+        self.assertEqual(self.events(), ["audit.opened", "a", "audit.opened", "audit.resumed"])
+        self.successResultOf(note(log, "b"))
+        self.end(log)
+        self.assertWhole()
+
+    def test_movedAway(self) -> None:
+        """A log whose files were moved away meanwhile begins anew."""
+        log = self.make()
+        note(log, "a")
+        self.end(log)
+        os.rename(self.path, str(self.directory / "old"))
+        log.open()
+        self.assertEqual([line["n"] for line in self.lines()], [1])
+        self.end(log)
+        self.assertWhole()
+
+    def test_afterFailure(self) -> None:
+        """A log that could not be opened can be when that is mended."""
+        log = self.make()
+        self.end(log)
+        self.disk.failOn("fsync")
+        self.assertRaises(ConfigurationError, log.open)
+        self.disk.mend()
+        log.open()
+        self.successResultOf(note(log, "a"))
+        self.end(log)
+        self.assertWhole()
+
+
 class OpenTests(LogCase):
     """L{AuditLog.open}."""
+
+    def test_foreign(self) -> None:
+        """A log of another account is refused, as it could change it; of ours or root's is not."""
+        Path(self.path).touch(0o600)
+        mine = os.stat(self.path).st_uid
+        self.patch(os, "geteuid", lambda: mine + 1)
+        if mine:
+            self.assertRefused(f"it belongs to another account (uid {mine})")
+        else:
+            self.end(self.make())
+            os.chown(self.path, 4711, -1)
+            self.assertRefused("it belongs to another account (uid 4711)")
+        self.assertEqual(self.disk.descriptors, set())
 
     def test_mode(self) -> None:
         """The log is its owner's alone, whatever the mask."""
@@ -556,6 +714,33 @@ class RotationTests(LogCase):
         self.filled()
         self.assertEqual(Path(f"{self.path}.new").read_bytes(), b"mine")
         self.assertEqual(len(self.events()), 41)
+
+    def test_staleNew(self) -> None:
+        """An empty file that an earlier rotation left is replaced, whoever has it open."""
+        stale = Path(f"{self.path}.new")
+        stale.touch(0o666)
+        os.chmod(stale, 0o666)
+        with stale.open("ab") as held:
+            self.filled()
+            held.write(b"late")
+        self.assertGreater(len(self.files()), 1)
+        self.assertFalse(stale.exists())
+        for path in self.files():
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        self.assertWhole()
+
+    def test_noFileNew(self) -> None:
+        """A link or a pipe in the way of the new file is neither followed nor removed."""
+        victim = self.directory / "victim"
+        victim.touch()
+        new = f"{self.path}.new"
+        for make in (lambda: os.symlink(victim, new), lambda: os.mkfifo(new)):
+            make()
+            self.filled()
+            self.assertEqual(self.files(), [self.path, new])
+            os.unlink(new)
+            os.unlink(self.path)
+        self.assertEqual(victim.read_bytes(), b"")
 
 
 class TroubleTests(LogCase):

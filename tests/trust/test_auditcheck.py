@@ -172,7 +172,7 @@ class ChangeTests(LogFilesCase):
         self.assertFault([os.urandom(1000).replace(b"\n", b"") + b"\n"], 1, "not JSON")
         self.assertFault([b"\0" * 1_000_000], 1, "longer than")
 
-    @settings(deadline=None, max_examples=200)
+    @settings(deadline=None, max_examples=60)
     @given(st.data())
     def test_any(self, data: st.DataObject) -> None:
         """

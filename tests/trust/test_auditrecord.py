@@ -28,6 +28,7 @@ from twisted_netsuite.trust.auditrecord import (
     sealRecord,
     timestamp,
 )
+from twisted_netsuite.trust.auditvalue import MAX_BITS, MAX_DIGESTED, MAX_ELEMENTS
 
 TIME = "2026-11-21T13:28:03.450000Z"
 
@@ -80,7 +81,10 @@ class ValueTests(SynchronousTestCase):
             (float("-inf"), "-inf"),
         ):
             self.assertEqual(written(value), text)
-        self.assertEqual(int(written(2**40_000), 16), 2**40_000)
+        most = 2**MAX_BITS - 1
+        self.assertEqual(int(written(-most), 16), -most)
+        self.assertRaises(ValueError, written, most + 1)
+        self.assertRaises(ValueError, written, [most + 1])
 
     def test_bytes(self) -> None:
         """Bytes that are UTF-8 are text; others are Base64, also in Python's disguise as text."""
@@ -89,6 +93,14 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual(written(bytearray(b"\xff\x00")), {"base64": "/wA="})
         self.assertEqual(written("caf\udce9"), {"base64": "Y2Fm6Q=="})
         self.assertEqual(written([b"\xff", "\udce9"]), [{"base64": "/w=="}, {"base64": "6Q=="}])
+
+    def test_escaped(self) -> None:
+        """Controls, DEL and all beyond ASCII are escapes: alone, in a list, with surrogates."""
+        text = '\x1b\x7f\x80é\u2028\U0001f600"\\'
+        for value in (text, [text]):
+            self.assertTrue(all(0x20 <= byte < 0x7F for byte in line(x=value)))
+            self.assertEqual(written(value), value)
+        self.assertEqual(meant(written(text + "\ud800")), text + "\ud800")
 
     def test_surrogates(self) -> None:
         """Text that is none is kept apart from all that is."""
@@ -103,7 +115,7 @@ class ValueTests(SynchronousTestCase):
 
         self.assertEqual(written(Colour.RED), "red")
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=50)
     @given(st.one_of(TEXTS, st.binary()), st.one_of(TEXTS, st.binary()))
     def test_lossless(self, one: str | bytes, other: str | bytes) -> None:
         """Any text and any bytes can be read again, and two that differ never look the same."""
@@ -119,7 +131,7 @@ class ValueTests(SynchronousTestCase):
         if isinstance(one, str) == isinstance(other, str) and one != other:
             self.assertNotEqual(written(one), written(other))
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=50)
     @given(st.dictionaries(st.from_regex(r"\A[a-z]{1,9}\Z"), st.one_of(SCALARS, st.lists(SCALARS))))
     def test_oneLine(self, fields: dict[str, Any]) -> None:
         """Whatever is recorded is one line of printable ASCII, and right."""
@@ -176,16 +188,24 @@ class CutTests(SynchronousTestCase):
         self.assertEqual(argv[2]["length"], 100_000)
 
     def test_manyArguments(self) -> None:
-        """Of a hundred thousand arguments the first are kept, with their number and digest."""
+        """Of a hundred thousand arguments the first are kept, with their number."""
         argv = [str(number) for number in range(100_000)]
         found = line(argv=argv)
         self.assertFits(found)
         cut = json.loads(found)["argv"]
-        self.assertEqual(cut["cut"], argv[: len(cut["cut"])])
-        self.assertGreater(len(cut["cut"]), 5000)
-        self.assertEqual(cut["length"], 100_000)
-        whole = json.dumps(argv, separators=(",", ":")).encode()
-        self.assertEqual(cut["sha256"], hashlib.sha256(whole).hexdigest())
+        self.assertEqual(cut, {"cut": argv[:MAX_ELEMENTS], "length": 100_000, "sha256": None})
+        self.assertEqual(written(argv[:MAX_ELEMENTS]), argv[:MAX_ELEMENTS])
+
+    def test_listDigest(self) -> None:
+        """The digest of a list that is cut is that of its elements, each with a NUL behind it."""
+        argv = ["é" * 4000, b"\xff" * 4000, 1, None, "\ud800"] * 20
+        cut = json.loads(line(argv=argv))["argv"]
+        self.assertLess(len(cut["cut"]), cut["length"])
+        one = b"".join(
+            each + b"\0"
+            for each in ("é".encode() * 4000, b"\xff" * 4000, b"1", b"null", b"\xed\xa0\x80")
+        )
+        self.assertEqual(cut["sha256"], hashlib.sha256(one * 20).hexdigest())
 
     def test_manyLongArguments(self) -> None:
         """Of many long arguments some are kept, each cut."""
@@ -195,11 +215,59 @@ class CutTests(SynchronousTestCase):
         self.assertEqual(cut["length"], 1000)
         self.assertGreater(len(cut["cut"]), 3)
 
-    def test_number(self) -> None:
-        """A number of any size fits."""
-        found = line(x=2**1_000_000)
-        self.assertFits(found)
-        self.assertTrue(json.loads(found)["x"]["cut"].startswith("0x1000"))
+    def test_mostOfAValue(self) -> None:
+        """Where each value is held to some bytes, those beyond are cut, and the others whole."""
+        members = b"{%s}" % encodeMembers({"a": "x" * 510, "b": "x" * 511, "c": ["y"] * 900}, 512)
+        found = json.loads(members)
+        self.assertEqual(found["a"], "x" * 510)
+        self.assertEqual(found["b"]["length"], 511)
+        self.assertGreater(len(found["b"]["cut"]), 380)
+        self.assertEqual(found["c"]["length"], 900)
+        self.assertLess(len(members), 3 * 512 + 20)
+
+    def test_anywhere(self) -> None:
+        """Wherever a value is cut, what is kept is its beginning: no half of an escape."""
+        for text in ('\\"' * 400, "a\\u00e9\\\\" * 100, "\x7fé\U0001f600\n" * 200, "\\ud83d" * 200):
+            for most in range(256, 300):
+                members = b"{%s}" % encodeMembers({"x": text}, most)
+                self.assertLessEqual(len(members), most + 6)
+                cut = json.loads(members)["x"]["cut"]
+                self.assertTrue(text.startswith(cut), (text[:20], most, cut))
+                self.assertGreater(len(json.dumps(cut)), most - 150)
+
+    def test_work(self) -> None:
+        """Whatever is recorded, no more than some times a record's size is looked at."""
+        looked: list[int] = []
+        dumps = json.dumps
+
+        def counted(text: str) -> str:
+            looked.append(len(text))
+            return dumps(text)
+
+        self.patch(json, "dumps", counted)
+        long = 1_000_000
+        for value in (
+            "\x7f" * long, "é" * long, "\ud800" * long, "\udce9" * long, b"\xc3\xa9" * long,
+            ["\u2028" * 300] * 20_000, ["é"] * long, ["\udce9" * long] * 300,
+        ):  # fmt: skip
+            for count in (1, 60):
+                looked.clear()
+                fields: dict[str, Any] = {f"x{number}": value for number in range(count)}
+                self.assertFits(line(**fields))
+                self.assertLess(sum(looked), 2 * MAX_RECORD)
+                self.assertLess(len(looked), MAX_ELEMENTS + MAX_FIELDS)
+
+    def test_digested(self) -> None:
+        """A value that is longer than digests are computed of has its length, and no digest."""
+        for value in (b"x" * (MAX_DIGESTED + 1), "x" * (MAX_DIGESTED + 1)):
+            cut = written(value)
+            self.assertEqual((cut["length"], cut["sha256"]), (MAX_DIGESTED + 1, None))
+        half = "é" * (MAX_DIGESTED // 4)
+        fields = json.loads(line(one=half, other=half))
+        self.assertEqual(fields["one"]["sha256"], digestOf(half.encode()))
+        self.assertEqual(fields["one"]["length"], len(half) * 2)
+        self.assertEqual(fields["other"]["sha256"], None)
+        self.assertEqual(fields["other"]["length"], len(half))
 
     def test_every(self) -> None:
         """As many fields as there can be, each as long as it likes, all have their place."""

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.trust.authorities import FailingSystem, fullAt, killedAt, underSystem, unfinished
 from twisted_netsuite.errors import ConfigurationError
@@ -183,6 +183,40 @@ class DurableTests(SynchronousTestCase):
                 self.directory.refuseOthers()
             else:
                 self.assertRaises(ConfigurationError, self.directory.refuseOthers)
+
+    def test_link(self) -> None:
+        """A directory within is never one that a link leads to."""
+        elsewhere = Path(self.mktemp())
+        elsewhere.mkdir(0o700)
+        os.symlink(os.path.abspath(elsewhere), self.path / "inner")
+        os.symlink("nowhere", self.path / "dangling")
+        for name in ("inner", "dangling"):
+            error = self.assertRaises(ConfigurationError, self.directory.make, name)
+            self.assertEqual(
+                error.sentence,
+                f"'{self.path}/{name}' is a link, which may lead out of '{self.path}'; put the "
+                "directory itself in its place.",
+            )
+
+    def test_lateLink(self) -> None:
+        """A link that appears at the last moment is not followed either."""
+        os.symlink(os.path.abspath(self.mktemp()), self.path / "inner")
+        os.mkdir(os.readlink(self.path / "inner"))
+        self.patch(DurableDirectory, "_refuseLink", lambda *args: None)
+        error = self.assertRaises(ConfigurationError, self.directory.make, "inner")
+        self.assertIn("inner' cannot be opened: ", error.sentence)
+
+    def test_foreign(self) -> None:
+        """A directory of another account is refused, also within one's own."""
+        if os.geteuid():
+            raise SkipTest("only root can give a directory away")
+        self.directory.make("inner").__exit__(None, None, None)
+        os.chown(self.path / "inner", 12345, -1)
+        error = self.assertRaises(ConfigurationError, self.directory.make, "inner")
+        self.assertIn("inner' belongs to another account (uid 12345), which could", error.sentence)
+        self.directory.refuseForeign()
+        os.chown(self.path, 12345, -1)
+        self.assertRaises(ConfigurationError, self.directory.refuseForeign)
 
     def test_make(self) -> None:
         """A directory within is made for its owner alone, and found when it is there."""

@@ -78,6 +78,32 @@ class HostPatternTests(SynchronousTestCase):
         self.assertFalse(self.holds("::/0", "10.0.0.1"))
         self.assertFalse(self.holds("0.0.0.0/0", "::1"))
 
+    def test_wide(self) -> None:
+        """Where a rule denies, an address is also what it wraps, or leads to on this machine."""
+        for pattern, address in (
+            ("127.0.0.0/8", "0.0.0.0"),
+            ("::1", "::"),
+            ("127.0.0.0/8", "::"),
+            ("10.0.0.0/8", "::10.1.2.3"),
+            ("10.0.0.0/8", "64:ff9b::10.1.2.3"),
+            ("10.0.0.0/8", "2002:a01:203:1::9"),
+            ("64:ff9b::/96", "64:ff9b::10.1.2.3"),
+        ):
+            found = readAddress(address)
+            assert found is not None
+            self.assertTrue(HostPattern(pattern).holds(found, True), (pattern, address))
+            if not address.startswith("64:ff9b") or pattern == "10.0.0.0/8":
+                self.assertFalse(HostPattern(pattern).holds(found), (pattern, address))
+        for pattern, address in (("0.0.0.0/8", "::1"), ("10.0.0.0/8", "64:ff9b:0:1::10.0.0.1")):
+            found = readAddress(address)
+            assert found is not None
+            self.assertFalse(HostPattern(pattern).holds(found, True), (pattern, address))
+
+    def test_unspecified(self) -> None:
+        """No network that a rule allows holds the addresses that stand for any."""
+        for pattern, address in (("0.0.0.0/0", "0.0.0.0"), ("::/0", "::"), ("::", "::")):
+            self.assertFalse(self.holds(pattern, address), pattern)
+
     def test_names(self) -> None:
         """A wildcard may stand for several labels, and never for an address."""
         pattern = HostPattern("*.Example.org.")
@@ -114,9 +140,10 @@ class HostPatternTests(SynchronousTestCase):
 
     @given(st.ip_addresses(), st.ip_addresses())
     def test_single(self, one: ipaddress.IPv4Address, other: ipaddress.IPv4Address) -> None:
-        """An address holds itself alone."""
+        """An address holds itself alone; one that stands for any holds nothing."""
         held = HostPattern(str(one)).holds(readAddress(str(other)))  # type: ignore[arg-type]
-        self.assertEqual(held, readAddress(str(one)) == readAddress(str(other)))
+        same = readAddress(str(one)) == readAddress(str(other))
+        self.assertEqual(held, same and not one.is_unspecified)
 
 
 class PortRangeTests(SynchronousTestCase):

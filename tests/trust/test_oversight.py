@@ -4,16 +4,21 @@ Asking whether something may be done, and writing down that it is.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.trust.auditdisk import atOnce, clockAt
 from tests.trust.overseen import ANNA, BOB, PLACE, HeldNotes, Told, events, overseen, policyFrom
 from twisted_netsuite.errors import AuditUnavailable, Denied
-from twisted_netsuite.trust.audit import AuditNotes
+from twisted_netsuite.trust.audit import AuditLog, AuditNotes
 from twisted_netsuite.trust.decisions import Decision, Policy
+from twisted_netsuite.trust.denials import BURST
 from twisted_netsuite.trust.identity import ANONYMOUS, Identity
 from twisted_netsuite.trust.oversight import UNSEEN, Oversight, Withheld, causeOf
 
@@ -115,6 +120,22 @@ class BeginTests(SynchronousTestCase):
         self.assertEqual(
             record["reason"], f"cert:anna may not read '/private/a': {PLACE}:4 denies it."
         )
+
+    def test_flood(self) -> None:
+        """The log is told what is a denial, so that it can bound them; each is one to its peer."""
+        path = str(self.mktemp())
+        log = AuditLog(path, clockAt(), inThread=atOnce)
+        log.open()
+        oversight = overseen(POLICY, log)
+        for _ in range(200):
+            self.failureResultOf(self.begin(oversight, b"/private/" + b"x" * 60_000), Withheld)
+        for _ in range(200):
+            self.successResultOf(self.begin(oversight, b"/a"))
+        log.close()
+        lines = Path(path).read_bytes().splitlines()
+        found = Counter(json.loads(line)["event"] for line in lines)
+        self.assertEqual(found["files.read.denied"], BURST + 1)
+        self.assertEqual(found["files.read"], 200)
 
     def test_noRule(self) -> None:
         """A denial for want of a rule names none."""

@@ -52,6 +52,20 @@ def slowlyParts(pattern: list[str], parts: list[str]) -> bool:
     return fits and slowlyParts(pattern[1:], parts[1:])
 
 
+def named(path: str) -> tuple[bool, list[str]]:
+    """Go through a path part by part, and tell whether from the root, and where one ends."""
+    absolute = path.startswith("/")
+    at: list[str] = []
+    for part in path.split("/"):
+        if part == ".." and at and at[-1] != "..":
+            at.pop()
+        elif part == ".." and absolute:
+            pass
+        elif part not in ("", "."):
+            at.append(part)
+    return absolute, at
+
+
 class GlobTests(SynchronousTestCase):
     """L{Glob}."""
 
@@ -112,7 +126,8 @@ class GlobTests(SynchronousTestCase):
             ("[?]", "?", "a"),
             ("x[-a]", "x-", "xb"),
             ("x[a-]", "x-", "xb"),
-            ("[^a]", "^", "b"),
+            ("[a^]", "^", "b"),
+            ("[!^]", "a", "^"),
             ("[\\d]", "\\", "5"),
             ("[a!]", "!", "b"),
             ("[&&a]", "&", "b"),
@@ -129,6 +144,8 @@ class GlobTests(SynchronousTestCase):
             ("a[]", "stands for nothing"),
             ("[!]", "stands for nothing"),
             ("[z-a]", "backwards"),
+            ("[^a]", r"write \[!\.\.\.\]"),
+            ("[^]", r"write \[!\.\.\.\]"),
             ("a\0", "NUL"),
             ("a" * (MAX_PATTERN + 1), str(MAX_PATTERN)),
         ):
@@ -230,6 +247,32 @@ class PathGlobTests(SynchronousTestCase):
         self.assertTrue(self.fits("/etc/**", "/etc/../x", True))
         self.assertTrue(self.fits("*/x", "-/x", True))
         self.assertFalse(self.fits("/etc/*", "/srv/passwd", True))
+
+    def test_slashes(self) -> None:
+        """Where a rule denies, slashes at the beginning and dots change nothing."""
+        for pattern in ("/etc/shadow", "//etc/shadow", "/etc/./shadow", "/srv/../etc/shadow",
+                        "/etc/*", "//etc/*", "/./etc/sh?dow", "/*/../etc/shado[w]", "/etc/**/",
+                        "/**", "/**/shadow"):  # fmt: skip
+            for path in ("/etc/shadow", "//etc/shadow", "///etc/shadow", "//etc/../etc/shadow",
+                         "/../etc/shadow", "//../..//etc/shadow", "//./etc//shadow/"):  # fmt: skip
+                self.assertTrue(self.fits(pattern, path, True), (pattern, path))
+        self.assertTrue(self.fits("a/b", "./a//b", True))
+        self.assertFalse(self.fits("/a/b", "a/b", True))
+
+    @given(
+        st.lists(st.sampled_from(["a", "b", ".", "..", ""]), max_size=8),
+        st.lists(st.sampled_from(["a", "b", ".", "..", ""]), max_size=8),
+        st.sampled_from(["/", "//", "///", ""]),
+        st.sampled_from(["/", "//", "///", ""]),
+    )
+    def test_spellings(self, one: list[str], other: list[str], begin: str, start: str) -> None:
+        """What denies one spelling of a path denies all that name the same."""
+        pattern, path = begin + "/".join(one), start + "/".join(other)
+        # As the kernel goes, were there no links; from a directory other than the root.
+        if named(pattern) == named(path):
+            self.assertTrue(self.fits(pattern, path, True), (pattern, path))
+            if "/" in pattern:
+                self.assertTrue(compilePattern(pattern).matches(path, True), (pattern, path))
 
     def test_narrow(self) -> None:
         """Where a rule allows, a leading dash, a newline or a NUL is never taken in."""

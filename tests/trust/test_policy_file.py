@@ -95,7 +95,7 @@ class LoadTests(FileTestCase):
         loadPolicy(self.path)
         self.write(RIGHT + "#" * (MAX_SIZE - len(RIGHT) + 1))
         self.assertEqual(
-            self.refusal(), "The policy 'FILE' has more than 1048576 bytes; is it the right file?"
+            self.refusal(), "The policy 'FILE' has more than 262144 bytes; is it the right file?"
         )
 
     def test_noFile(self) -> None:

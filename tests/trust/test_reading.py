@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_netsuite.trust.reading import dotted, inline, readPolicy
+from twisted_netsuite.trust.reading import MAX_FAULTS, dotted, inline, readPolicy
 from twisted_netsuite.trust.rules import ExecRule, FilesRule
+from twisted_netsuite.trust.tomllines import MAX_DOTS
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/policy.toml"
 
@@ -196,6 +197,11 @@ class FaultTests(SynchronousTestCase):
             ("shell = true\nuser = \"a b\"", "3: RULE.user is 'a b', which is no account's name"),
             ("shell = true\ncwd = [\"x\"]", '3: RULE.cwd[0] is "x": it does not begin'),
             ("shell = true\nenv = [\"A=b\"]", '3: RULE.env[0] is "A=b": a name holds'),
+            ("shell = true\nenv = [\"*\"]", "3: RULE.env[0] is '*', which lets through variables"),
+            ("shell = true\nenv = [\"A\", \"C_*\"]", "3: RULE.env[1] is 'C_*', which lets through"),
+            ("shell = true\nenv = [\"LC*\"]", "3: RULE.env[0] is 'LC*', which lets through"),
+            ("shell = true\nenv = [\"?LC_*\"]", "3: RULE.env[0] is '?LC_*', which lets through"),
+            ("shell = true\ncwd = [\"/[^a]\"]", '3: RULE.cwd[0] is "/[^a]": [^ is another way'),
             ("shell = true\nenv = [3]", "3: RULE.env[0] is 3: it is no text"),
             ("shell = true\ntime-limit = 0", "3: RULE.time-limit is 0; write a number above 0."),
             ("shell = true\ntime-limit = nan", "3: RULE.time-limit is NaN"),
@@ -215,7 +221,8 @@ class FaultTests(SynchronousTestCase):
     def test_denies(self) -> None:
         """A rule that denies may say less: all commands, and any program's."""
         for lines in ("deny = true", "deny = true\nshell = true", 'deny = true\nargv = ["*", "-f"]',
-                      'deny = true\nenv = ["LD_*"]', 'deny = true\ncwd = ["/srv/**"]'):  # fmt: skip
+                      'deny = true\nenv = ["LD_*", "*"]',
+                      'deny = true\ncwd = ["/srv/**"]'):  # fmt: skip
             self.assertEqual(ofRule("exec", lines), [], lines)
         self.assertEqual(len(ofRule("exec", 'deny = true\nargv = ["git"]')), 1)
         self.assertEqual(len(ofRule("exec", 'deny = true\nargv = ["*/git"]')), 1)
@@ -258,6 +265,35 @@ class FaultTests(SynchronousTestCase):
             "[roles.x]\n[[roles.x.exec]]\n[[roles.x.chat]]\n[identities]\nanna = 1\n[rest]\n", "p"
         )[1]
         self.assertEqual([fault.line for fault in found], [2, 3, 5, 5, 6])
+
+    def test_deepKeys(self) -> None:
+        """A key of very many parts is refused before it takes time, wherever it stands."""
+        deep = ".".join(["a"] * 30_000)
+        quoted = " . ".join(['"a.b"'] * 30_000)
+        for text in (f"{deep} = 1", f"[{deep}]", f"[[{deep}]]", f"a = {{{deep} = 1}}",
+                     f"{quoted} = 1", f"a = [\n{{{deep} = 1}}]"):  # fmt: skip
+            line = 2 if "\n" in text else 1
+            (found,) = said("# a\n" + text)
+            self.assertEqual(
+                found,
+                f"{line + 1}: more than {MAX_DOTS} dots stand in one key; those of a policy have "
+                "at most two, as in [[roles.NAME.exec]].",
+            )
+
+    def test_dotsElsewhere(self) -> None:
+        """Dots of texts and comments are no parts of keys."""
+        dots = "." * 100
+        for text in (f"a = 1 # {dots}", f'"{dots}" = 1', f"'{dots}' = 1", f'a = "\\"{dots}"',
+                     f"a = '''\n'{dots}'''", f'a = """\n{dots}"""',
+                     f"a = [{'1.5, ' * 100}]"):  # fmt: skip
+            self.assertRegex(said(text)[0], "is not known; there are")
+
+    def test_many(self) -> None:
+        """Of very many faults only the first are told."""
+        text = "".join(f"k{number} = 1\n" for number in range(MAX_FAULTS + 50))
+        found = said(text)
+        self.assertEqual(len(found), MAX_FAULTS)
+        self.assertIn(f"k{MAX_FAULTS - 1} is not known", found[-1])
 
     def test_controls(self) -> None:
         """No text of the file reaches a terminal as it is."""

@@ -196,7 +196,7 @@ def _shown(value: Any) -> str:
     match value:
         case str():
             return _quoted(value) if value else ""
-        case {"cut": begun, "length": length, "sha256": str()} if len(value) == 3:
+        case {"cut": begun, "length": length, "sha256": str() | None} if len(value) == 3:
             return f"{_inList(begun)}...({length} in all)"
         case {"base64": str(text)} if len(value) == 1:
             with suppress(ValueError):

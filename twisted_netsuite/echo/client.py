@@ -5,11 +5,11 @@ takes.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from twisted_netsuite.echo.messages import RECORDS, SERVICE, Echo
-from twisted_netsuite.errors import ConnectionFailed, ProtocolError, TimedOut
+from twisted_netsuite.errors import ConfigurationError, ConnectionFailed, ProtocolError, TimedOut
 from twisted_netsuite.net.conversation import Conversation, converse
 from twisted_netsuite.net.sessionclient import ClientSession, helloFor, openSession
 from twisted_netsuite.wire.session import MAX_DATA, RECORD_ROOM, SessionCodec
@@ -79,16 +79,18 @@ class NativeEchoSession(ClientSession):
     timeout = 10.0
     _asking = False
 
-    async def ask(self, message: bytes) -> bytes:
+    def ask(self, message: bytes) -> Deferred[bytes]:
         """
         Send a message.
 
         @param message: any bytes; what one record cannot hold goes in several, one after the other.
-        @return: what came back.
-        @raise TimedOut: when a record does not come back in time.
-        @raise ConnectionFailed: when the session is over, or the server has said GOODBYE.
-        @raise ProtocolError: when the server answers something else.
+        @return: fires with what came back; fails with L{TimedOut} when a record does not come back
+            in time; with L{ConnectionFailed} when the session is over, or the server has said
+            GOODBYE; with L{ProtocolError} when the server answers something else.
         """
+        return Deferred.fromCoroutine(self._ask(message))
+
+    async def _ask(self, message: bytes) -> bytes:
         if self.draining:
             raise ConnectionFailed(f"{self.peerName()} stops: nothing new is begun.")
         self._asking = True
@@ -122,7 +124,7 @@ class NativeEchoSession(ClientSession):
         return answer.data
 
 
-async def connectNativeEcho(
+def connectNativeEcho(
     endpoint: IStreamClientEndpoint,
     clock: IReactorTime,
     *,
@@ -130,7 +132,7 @@ async def connectNativeEcho(
     user: str | None = None,
     token: str | None = None,
     timeout: float = 10.0,
-) -> NativeEchoSession:
+) -> Deferred[NativeEchoSession]:
     """
     Connect to a native echo service.
 
@@ -140,17 +142,19 @@ async def connectNativeEcho(
     @param user: who we are, together with a token.
     @param token: the proof; it is sent only over TLS or a Unix socket.
     @param timeout: seconds for the session to open, and for each record to come back.
-    @return: an open session.
-    @raise NetsuiteError: as with L{connectSession}.
+    @return: fires with the open session; fails as with
+        L{connectSession<twisted_netsuite.net.sessionclient.connectSession>}.
     """
-    session = await openSession(
-        NativeEchoSession,
-        endpoint,
-        clock,
-        SessionCodec(RECORDS),
-        helloFor(SERVICE, user=user, token=token),
-        name=name,
-        timeout=timeout,
-    )
-    session.timeout = timeout
-    return session
+    try:
+        hello = helloFor(SERVICE, user=user, token=token)
+    except ConfigurationError as error:
+        return fail(error)
+
+    def opened(session: NativeEchoSession) -> NativeEchoSession:
+        session.timeout = timeout
+        return session
+
+    codec = SessionCodec(RECORDS)
+    return openSession(
+        NativeEchoSession, endpoint, clock, codec, hello, name=name, timeout=timeout
+    ).addCallback(opened)

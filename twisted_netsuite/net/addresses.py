@@ -13,6 +13,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -43,11 +44,13 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.protocols.haproxy import proxyEndpoint
 from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.net.admission import IAdmits, Place, admitting
 from twisted_netsuite.net.datagrams import bindDatagrams
 from twisted_netsuite.net.handshake import HandshakeGateFactory
 from twisted_netsuite.net.mtls import MutualTLSClientEndpoint, MutualTLSServerEndpoint
@@ -116,15 +119,22 @@ class StreamAddress:
     An address for streams.
 
     @ivar description: the endpoint string, as it was given.
-    @ivar endpoint: listens there.
+    @ivar endpoint: listens there; for C{haproxy:} what is below it, which knows of no balancer.
     """
 
     description: str
     endpoint: IStreamServerEndpoint
 
     @property
+    def balanced(self) -> bool:
+        """Whether a balancer connects there, for clients of its own."""
+        return _BALANCED.match(self.description) is not None
+
+    @property
     def authenticates(self) -> bool:
-        """Whether a client is let in only once it has proven who it is."""
+        """Whether a client is let in only once it has proven who it is, itself."""
+        if self.balanced:
+            return False
         return isinstance(self.endpoint, MutualTLSServerEndpoint) and self.endpoint.requires
 
     def binds(self) -> list[Bind]:
@@ -156,11 +166,14 @@ class StreamAddress:
         @param clock: tells and waits for time.
         @return: fires with the port.
         """
-        if self.description.startswith("haproxy:"):
+        endpoint = self.endpoint
+        if self._notes.overTLS:
+            # Right above TLS: the header, too, is read only after the handshake.
+            endpoint = _GatedEndpoint(endpoint, clock)
+        if self.balanced:
+            endpoint = cast(IStreamServerEndpoint, proxyEndpoint(endpoint))
             factory = BalancedFactory(factory)
-        elif self._notes.overTLS:
-            factory = HandshakeGateFactory(factory, clock)
-        return cast(Deferred[IListeningPort], maybeDeferred(self.endpoint.listen, factory))
+        return cast(Deferred[IListeningPort], maybeDeferred(endpoint.listen, factory))
 
 
 @dataclass(frozen=True)
@@ -227,11 +240,16 @@ def parseListen(
             f"give {_UDP_FORM}."
         )
     try:
-        endpoint = serverFromString(reactor, _withAbsolutePath(description))
+        absolute = _withAbsolutePath(description)
+        endpoint = serverFromString(reactor, _BALANCED.sub("", absolute, count=1))
     except _UNUSABLE as error:
+        form = "an endpoint string such as tcp:7007:interface=127.0.0.1 or unix:/run/echo.sock"
+        if description.startswith("mtls:"):
+            # Nothing that lets go of the certificates.
+            form = "mtls:PORT:cert=FILE:clientCA=FILE[:crl=FILE][:interface=ADDR]"
         raise ConfigurationError(
             f"The listen address {description!r} cannot be understood ({_reason(error)}); "
-            "give an endpoint string such as tcp:7007:interface=127.0.0.1 or unix:/run/echo.sock."
+            f"give {form}."
         ) from error
     if isinstance(endpoint, StandardIOEndpoint):
         raise ConfigurationError(
@@ -248,6 +266,9 @@ def parseListen(
             )
     return address
 
+
+#: What stands before an address that a balancer connects to.
+_BALANCED = re.compile(r"\Ahaproxy:", re.IGNORECASE)
 
 _UNIX = re.compile(
     r"(?P<kind>(?:haproxy:)?unix:(?:address=)?)(?P<path>(?:\\.|[^:\\=])+)(?P<rest>(?::.*)?)",
@@ -317,6 +338,15 @@ class BalancedFactory(WrappingFactory[Any]):
 
     noisy = False
 
+    def __init__(self, wrapped: IProtocolFactory) -> None:
+        """
+        @param wrapped: makes the protocols.
+        """
+        super().__init__(wrapped)
+        self._admits = admitting(wrapped)
+        if self._admits is not None:
+            alsoProvides(self, IAdmits)
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """
         Make a protocol whose peer is not known yet.
@@ -324,6 +354,36 @@ class BalancedFactory(WrappingFactory[Any]):
         @param addr: the balancer.
         """
         return self.wrappedFactory.buildProtocol(None)
+
+    def placeFor(self, address: IAddress | None) -> Place | None:
+        """
+        Give a new connection a place, whoever its peer will be.
+
+        @param address: the balancer's.
+        @return: the place; C{None} when there is none, which has been logged.
+        """
+        return cast(Place | None, self._admits.placeFor(None))
+
+    def withPlace(self, place: Place) -> AbstractContextManager[None]:
+        """
+        Hand a place on to the protocol that is made within.
+
+        @param place: what L{placeFor} gave.
+        """
+        return cast(AbstractContextManager[None], self._admits.withPlace(place))
+
+
+@implementer(IStreamServerEndpoint)
+@dataclass(frozen=True)
+class _GatedEndpoint:
+    """Listens over TLS, and lets nothing above it hear of a connection before its handshake."""
+
+    endpoint: IStreamServerEndpoint
+    clock: IReactorTime
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen."""
+        return self.endpoint.listen(HandshakeGateFactory(protocolFactory, self.clock))
 
 
 @implementer(IListeningPort)
@@ -429,10 +489,17 @@ def requireAuthentication(addresses: Iterable[ListenAddress], danger: str) -> No
 
     @param addresses: where the service would listen.
     @param danger: what a stranger could do there, for the sentence.
-    @raise ConfigurationError: when an address is beyond loopback and Unix sockets, and lets clients
-        in who have not proven who they are.
+    @raise ConfigurationError: when an address is beyond loopback and Unix sockets, or a balancer's,
+        and lets clients in who have not proven who they are.
     """
     for address in addresses:
+        if isinstance(address, StreamAddress) and address.balanced:
+            raise ConfigurationError(
+                f"{address.description!r} can be reached from other machines by way of its "
+                f"balancer, where {danger}; listen without haproxy:, with client certificates by "
+                "mtls:PORT:cert=FILE:clientCA=FILE, on a Unix socket, or on loopback by adding "
+                ":interface=127.0.0.1."
+            )
         if isinstance(address, StreamAddress) and address.authenticates:
             continue
         binds = address.binds()
@@ -494,7 +561,9 @@ def parseConnect(
     try:
         return cast(IStreamClientEndpoint, clientFromString(reactor, address))
     except _UNUSABLE as error:
+        form = "HOST:PORT, unix:PATH or a Twisted client endpoint string such as tls:HOST:PORT"
+        if address.startswith("mtls:"):
+            form = "mtls:HOST:PORT:cert=FILE:ca=FILE"
         raise ConfigurationError(
-            f"The address {address!r} cannot be understood ({_reason(error)}); give HOST:PORT, "
-            "unix:PATH or a Twisted client endpoint string such as tls:HOST:PORT."
+            f"The address {address!r} cannot be understood ({_reason(error)}); give {form}."
         ) from error

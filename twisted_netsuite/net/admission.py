@@ -11,19 +11,21 @@ import math
 import socket
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IReactorTime
-from zope.interface import Attribute, Interface
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.protocols.policies import WrappingFactory
+from zope.interface import Interface
 
 from twisted_netsuite.net.limits import Clock, TokenBuckets
 
 #: Failures of one source that cost it nothing: a person tries the wrong file, and then another.
 FREE_FAILURES = 3
 
-#: The longest penalty, in seconds: a guesser has six tries an hour, and a program that was set
+#: The longest penalty, in seconds: a guesser has six turns an hour, and a program that was set
 #: right waits no longer than somebody needs to wonder.
 MAX_PENALTY = 600.0
 
@@ -92,7 +94,11 @@ def sourceOf(address: object) -> str | None:
             return address.host
         case IPv6Address():
             # Not by ipaddress, which takes ten times as long: a flood pays for nothing else here.
-            packed = socket.inet_pton(socket.AF_INET6, address.host.partition("%")[0])
+            try:
+                packed = socket.inet_pton(socket.AF_INET6, address.host.partition("%")[0])
+            except (OSError, ValueError):
+                # What a balancer's header calls an address need not be one.
+                return None
             if packed.startswith(_MAPPED):
                 return socket.inet_ntop(socket.AF_INET, packed[12:])
             return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
@@ -112,16 +118,21 @@ class Penalties:
         self._seconds = seconds
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def failed(self, source: str) -> None:
+    def failed(self, source: str, admitted: float = math.inf) -> None:
         """
-        Note a failure.
+        Note a failure, unless it is of a connection from before the last penalty began: connections
+        that fail together are one failure more than what is free, however many they are.
 
         @param source: whose.
+        @param admitted: when the connection came, in seconds of the clock; without it, it counts.
         """
-        count, then = self._failures.pop(source, (0, 0.0))
+        count, then = self._failures.get(source, (0, 0.0))
         now = self._clock.seconds()
         if now - then > FAILURE_MEMORY:
             count = 0
+        if count > FREE_FAILURES and admitted <= then:
+            return
+        self._failures.pop(source, None)
         self._failures[source] = (count + 1, now)
         if len(self._failures) > MAX_SOURCES:
             self._failures.popitem(last=False)
@@ -145,6 +156,36 @@ class Penalties:
         return len(self._failures)
 
 
+class Recurrences:
+    """Tells which of many happenings of one kind are worth a line: the first, then fewer."""
+
+    def __init__(self, clock: IReactorTime | Clock) -> None:
+        """
+        @param clock: tells time.
+        """
+        self._clock = clock
+        self._counts: OrderedDict[object, tuple[int, float]] = OrderedDict()
+
+    def again(self, kind: object) -> int:
+        """
+        Count one more.
+
+        @param kind: what happens again, any hashable.
+        @return: how often it has happened, when that is once or has doubled; else 0. What has not
+            happened for L{FAILURE_MEMORY} happens for the first time.
+        """
+        count, then = self._counts.pop(kind, (0, 0.0))
+        now = self._clock.seconds()
+        count = 1 if now - then > FAILURE_MEMORY else count + 1
+        self._counts[kind] = (count, now)
+        if len(self._counts) > MAX_SOURCES:
+            self._counts.popitem(last=False)
+        return count if count & (count - 1) == 0 else 0
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
 class Place:
     """
     What one connection takes of the limits, from when it comes until it has gone.
@@ -154,13 +195,15 @@ class Place:
         can end it.
     """
 
-    def __init__(self, admission: Admission, source: str | None) -> None:
+    def __init__(self, admission: Admission, source: str | None, admitted: float) -> None:
         """
         @param admission: gave this place.
         @param source: what the peer counts as.
+        @param admitted: when, in seconds of the clock.
         """
         self._admission = admission
         self.source = source
+        self._admitted = admitted
         self.limits = admission.limits
         self.onEvicted: Callable[[], object] = lambda: None
         self._evicted = False
@@ -176,7 +219,7 @@ class Place:
     def fail(self) -> None:
         """The peer has failed to prove who it is, unless it was not given the time."""
         if not self._evicted:
-            self._admission.failed(self.source)
+            self._admission.failed(self.source, self._admitted)
 
     def evict(self) -> None:
         """Give the place to another."""
@@ -216,6 +259,7 @@ class Admission:
         @param limits: what bounds the places.
         """
         self.limits = limits
+        self._clock = clock
         self.refusals: Counter[str] = Counter()
         self.failures = 0
         self.pending: OrderedDict[Place, None] = OrderedDict()
@@ -244,7 +288,7 @@ class Admission:
         if refusal:
             self.refusals[refusal] += 1
             return refusal
-        place = Place(self, source)
+        place = Place(self, source, self._clock.seconds())
         self._places.add(place)
         if source is not None:
             self._sources[source] += 1
@@ -300,15 +344,16 @@ class Admission:
         next(place for place in self.pending if self._pendingOf[place.source] == most).evict()
         return True
 
-    def failed(self, source: str | None) -> None:
+    def failed(self, source: str | None, admitted: float = math.inf) -> None:
         """
         Note that a peer has failed to prove who it is.
 
         @param source: what it counts as.
+        @param admitted: when its connection came, in seconds of the clock.
         """
         self.failures += 1
         if source is not None:
-            self._penalties.failed(source)
+            self._penalties.failed(source, admitted)
 
     def leave(self, place: Place) -> None:
         """
@@ -334,7 +379,38 @@ def _decrease(counts: Counter[S], source: S) -> None:
         del counts[source]
 
 
-class IAdmitted(Interface):
-    """A protocol that holds a place of its service from before it is connected."""
+class IAdmits(Interface):
+    """
+    A factory that gives a connection its place before it makes a protocol for it, so that what
+    stands before the protocol, as a TLS handshake does, is bounded as well.
+    """
 
-    place = Attribute("The L{Place}.")
+    def placeFor(address: IAddress | None) -> Place | None:
+        """
+        Give a new connection a place.
+
+        @param address: the peer's; C{None} when it is not known yet.
+        @return: the place, which whoever asked takes back unless it is handed on; C{None} when
+            there is none, which has been logged.
+        """
+
+    def withPlace(place: Place) -> AbstractContextManager[None]:
+        """
+        Hand a place on to the protocol that is made within; unless one takes it, it is taken back.
+
+        @param place: what L{placeFor} gave.
+        """
+
+
+def admitting(factory: object) -> Any:
+    """
+    Find who gives out the places of a factory, which may be wrapped.
+
+    @param factory: any.
+    @return: the outermost that is L{IAdmits}; C{None} when there is none.
+    """
+    while not IAdmits.providedBy(factory):
+        if not isinstance(factory, WrappingFactory):
+            return None
+        factory = factory.wrappedFactory
+    return factory

@@ -40,8 +40,16 @@ CLOSE_WAIT = 2.0
 MAX_WAITING = 256 * 1024
 
 
-async def _within(clock: IReactorTime, timeout: float, waiting: Deferred[T], late: TimedOut) -> T:
-    """Wait for a result, and fail with an error when it does not come in time."""
+async def within(clock: IReactorTime, timeout: float, waiting: Deferred[T], late: TimedOut) -> T:
+    """
+    Wait for a result.
+
+    @param clock: waits for time.
+    @param timeout: seconds to wait.
+    @param waiting: fires with the result; when that is late it gets the error in its place.
+    @param late: the error.
+    @return: the result.
+    """
     call = clock.callLater(timeout, waiting.errback, late)
     try:
         return await waiting
@@ -202,7 +210,7 @@ class Conversation(Protocol):
             "see whether the service speaks this dialect, or give a longer --timeout."
         )
         try:
-            await _within(self._clock, timeout, waiting, late)
+            await within(self._clock, timeout, waiting, late)
         finally:
             self._waiting = None
 
@@ -316,7 +324,7 @@ class DatagramConversation(DatagramProtocol):
         )
         try:
             self._send(datagram)
-            return await _within(self._clock, timeout, waiting, late)
+            return await within(self._clock, timeout, waiting, late)
         finally:
             self._waiting = None
 

@@ -6,6 +6,7 @@ What both ends have in common is in L{net.sessionend}, the client's in L{net.ses
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
@@ -14,8 +15,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from twisted_netsuite.errors import ConfigurationError, ProtocolError, TimedOut, Unauthenticated
+from twisted_netsuite.errors import (
+    ConfigurationError,
+    NetsuiteError,
+    ProtocolError,
+    TimedOut,
+    Unauthenticated,
+)
 from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
+from twisted_netsuite.net.guesses import Guesses, guesserOf
 from twisted_netsuite.net.liveness import PING_INTERVAL
 from twisted_netsuite.net.serving import ServedFactory, ServedProtocol
 from twisted_netsuite.net.sessionend import SOFTWARE, SessionEnd
@@ -51,7 +59,8 @@ HELLO_TIMEOUT = 10.0
 VERIFY_TIMEOUT = 10.0
 
 #: Seconds from HELLO to the refusal of a token at the least: the time that a check takes is to tell
-#: neither whether the user exists nor how much of the token is right.
+#: neither whether the user exists nor how much of the token is right. Who leaves before that, while
+#: the token is checked, has not waited for an answer, and is taken for one who guesses.
 REFUSAL_DELAY = 1.0
 
 #: Seconds for GOODBYE to reach its peers when a service stops at once.
@@ -77,7 +86,9 @@ class SessionProtocol(SessionEnd, ServedProtocol):
     _version = 0
     _helloEnd: IDelayedCall | None = None
     _refusal: IDelayedCall | None = None
-    _checking: Deferred[None] | None = None
+    _checking: Deferred[Identity] | None = None
+    _checkBegun = 0.0
+    _guesser = ""
 
     def connectionMade(self) -> None:
         """Wait for HELLO, but not for ever."""
@@ -120,6 +131,17 @@ class SessionProtocol(SessionEnd, ServedProtocol):
         else:
             self._helloLate(self.factory.limits.firstMessageTimeout)
 
+    def openingFailed(self, reason: NetsuiteError | None) -> None:
+        """The peer has left, or has made an end of it: if its token was being checked, in vain."""
+        if reason is None or self._checking is None:
+            return
+        assert self.hello.user is not None
+        cause = f"it was over before the token of {cleanText(self.hello.user)} was checked."
+        if self.clock.seconds() - self._checkBegun < REFUSAL_DELAY:
+            self._countGuess(cause)
+        else:
+            self._logRefusal(cause)
+
     def peerName(self) -> str:
         """Name the peer."""
         return self.peer
@@ -159,11 +181,28 @@ class SessionProtocol(SessionEnd, ServedProtocol):
             )
         if self.factory.tokens is None:
             raise Unauthenticated("This service takes no tokens; connect without one.")
+        address = self.transport.getPeer()
+        self._guesser = guesserOf(self.place.source, address, self.identity, user)
+        if wait := self.factory.guesses.wait(self._guesser):
+            self._tooOften(wait)
+            return
+        self._checkBegun = self.clock.seconds()
         checking = self.factory.tokens.verify(user, token)
         checking.addTimeout(VERIFY_TIMEOUT, self.clock)
-        begun = self.clock.seconds()
-        self._checking = checking.addCallbacks(
-            self._proven, self._notProven, errbackArgs=(user, begun)
+        # Before its callbacks, which may run at once.
+        self._checking = checking
+        checking.addCallbacks(self._proven, self._notProven, errbackArgs=(user,))
+
+    def _tooOften(self, wait: float) -> None:
+        self.factory.admission.refusals["penalty"] += 1
+        if count := self.factory.guesses.refused(self._guesser):
+            self._logRefusal(
+                "no token is checked, as too many were not accepted (penalty); "
+                f"{count} refused so far"
+            )
+        seconds = math.ceil(wait)
+        self.dismiss(
+            Unauthenticated(f"Too many tokens were not accepted; try again in {seconds} s.")
         )
 
     def _proven(self, identity: Identity) -> None:
@@ -173,21 +212,30 @@ class SessionProtocol(SessionEnd, ServedProtocol):
         self.identity = identity
         self.guard(self._greet)
 
-    def _notProven(self, failure: Failure, user: str, begun: float) -> None:
+    def _notProven(self, failure: Failure, user: str) -> None:
         self._checking = None
         if self.machine.closed:
             return
+        # Now, and not with the answer: who guesses need not wait for that.
         who = cleanText(user)
         if failure.check(Unauthenticated):
-            cause = f"the user {who} and the token are not accepted."
-            self.authenticationFailed()
+            self._countGuess(f"the user {who} and the token are not accepted.")
         elif failure.check(TimeoutError):
-            cause = f"the token of {who} was not checked within {VERIFY_TIMEOUT:g} s."
+            self._logRefusal(f"the token of {who} was not checked within {VERIFY_TIMEOUT:g} s.")
         else:
             cause = f"the token of {who} could not be checked."
             self.log.failure("{peer}: {cause}", failure, peer=self.peer, cause=cause)
-        wait = max(0.0, begun + REFUSAL_DELAY - self.clock.seconds())
-        self._refusal = self.clock.callLater(wait, self.refuse, refusal(), cause)
+        wait = max(0.0, self._checkBegun + REFUSAL_DELAY - self.clock.seconds())
+        self._refusal = self.clock.callLater(wait, self.dismiss, refusal())
+
+    def _countGuess(self, cause: str) -> None:
+        self.authenticationFailed()
+        count = self.factory.guesses.failed(self._guesser)
+        if count:
+            self._logRefusal(cause if count == 1 else f"{cause[:-1]}; {count} such failures so far")
+
+    def _logRefusal(self, cause: str) -> None:
+        self.log.info("{peer}: session refused: {cause}", peer=self.peer, cause=cause)
 
     def _greet(self) -> None:
         factory = self.factory
@@ -231,6 +279,7 @@ class SessionFactory(ServedFactory):
     @ivar requireIdentity: whether nobody may stay anonymous.
     @ivar frame: bytes of a frame, both ways, once a session is open.
     @ivar ping: seconds of quiet before either end sends a PING.
+    @ivar guesses: tokens that were not accepted.
     """
 
     protocol = SessionProtocol
@@ -270,6 +319,7 @@ class SessionFactory(ServedFactory):
         self.requireIdentity = requireIdentity
         self.frame = frame
         self.ping = ping
+        self.guesses = Guesses(clock, limits.penalty)
         self._waiting: list[Deferred[None]] = []
 
     def connectionGone(self, protocol: ServedProtocol) -> None:

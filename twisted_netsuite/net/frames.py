@@ -8,12 +8,13 @@ they are not taken.
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from twisted.protocols.basic import Int32StringReceiver
 from zope.interface import implementer
 
 from twisted_netsuite.errors import LimitExceeded, NetsuiteError, ProtocolError, TimedOut
 from twisted_netsuite.net.interfaces import IStreamTransport
+from twisted_netsuite.net.rawbytes import RawBytes
 from twisted_netsuite.wire.session import MAX_FIRST_FRAME
 
 #: Seconds from the first byte of a frame to its last: the largest frame over 300 kbit/s.
@@ -53,6 +54,8 @@ class FrameReceiver(Int32StringReceiver):
     _stallEnd: IDelayedCall | None = None
     _begun: float | None = None
     _check: IDelayedCall | None = None
+    _raw: RawBytes | None = None
+    _behindRaw: list[bytes]
 
     # What a subclass says.
 
@@ -74,6 +77,15 @@ class FrameReceiver(Int32StringReceiver):
 
     def answersNotTaken(self) -> None:
         """Give the peer up: it has not taken anything for too long."""
+        raise NotImplementedError
+
+    def rawFault(self, error: NetsuiteError) -> None:
+        """
+        Cut the connection off: more or fewer bytes than were announced stand outside frames, and
+        whatever is sent from here on would be taken for something else.
+
+        @param error: what is wrong.
+        """
         raise NotImplementedError
 
     def bytesReceived(self) -> None:
@@ -100,7 +112,34 @@ class FrameReceiver(Int32StringReceiver):
                 f"A record of {len(frame)} bytes fits in no frame of {self.MAX_LENGTH}; send less "
                 "at once."
             )
-        self.sendString(frame)
+        if self._raw is None:
+            self.sendString(frame)
+        elif not self._over:
+            self._behindRaw.append(frame)
+
+    def sendRaw(self, count: int) -> IConsumer:
+        """
+        Send bytes outside frames, after the frames that were sent.
+
+        Frames that are sent meanwhile wait for the last of the bytes, and nothing is read.
+
+        @param count: how many; the other end has to know.
+        @return: what to write them to, with or without a producer; C{unregisterProducer} is its
+            end, as with C{FileSender}.
+        """
+        if self._raw is not None:
+            raise RuntimeError("Bytes outside frames are sent already.")
+        self._behindRaw = []
+        self._raw = RawBytes(self.transport, count, self._watchStall, self._rawEnded)
+        if self._over:
+            self._raw.stop()
+            return self._raw
+        if self._registered:
+            self.transport.unregisterProducer()
+        self._stalled = False
+        self._watchStall(False)
+        self._balance()
+        return self._raw
 
     def hold(self, held: bool) -> None:
         """
@@ -119,7 +158,10 @@ class FrameReceiver(Int32StringReceiver):
         for call in (self._nextTurn, self._stallEnd, self._check):
             if call is not None and call.active():
                 call.cancel()
-        if self._registered:
+        if self._raw is not None:
+            self._raw.stop()
+            self._behindRaw.clear()
+        elif self._registered:
             self.transport.unregisterProducer()
         if self.paused:
             self.transport.resumeProducing()
@@ -139,7 +181,7 @@ class FrameReceiver(Int32StringReceiver):
         """Take bytes."""
         if self._over:
             return
-        if not self._registered:
+        if not self._registered and self._raw is None:
             # Not before: TLS asks its producer to pause at a write during the handshake, and were
             # we not to read then, the handshake would never end.
             self._registered = True
@@ -169,20 +211,41 @@ class FrameReceiver(Int32StringReceiver):
     def pauseProducing(self) -> None:
         """Make no answers: the peer does not take them."""
         self._stalled = True
-        if self._stallEnd is None and not self._over:
-            self._stallEnd = self.clock.callLater(STALL_TIMEOUT, self._stalledTooLong)
+        self._watchStall(True)
         self._balance()
 
     def resumeProducing(self) -> None:
         """Go on: the peer has taken them."""
         self._stalled = False
-        if self._stallEnd is not None and self._stallEnd.active():
-            self._stallEnd.cancel()
-        self._stallEnd = None
+        self._watchStall(False)
         self._balance()
 
     def stopProducing(self) -> None:
         """The connection is lost: the protocol hears of that itself."""
+
+    def _watchStall(self, stalled: bool) -> None:
+        if not stalled:
+            if self._stallEnd is not None and self._stallEnd.active():
+                self._stallEnd.cancel()
+            self._stallEnd = None
+        elif self._stallEnd is None and not self._over:
+            self._stallEnd = self.clock.callLater(STALL_TIMEOUT, self._stalledTooLong)
+
+    def _rawEnded(self, left: int) -> None:
+        """Go on with frames."""
+        if left:
+            what = f"{left} fewer" if left > 0 else f"{-left} more"
+            self.rawFault(
+                ProtocolError(f"{what} bytes were written outside frames than announced.")
+            )
+            return
+        self._raw = None
+        self._watchStall(False)
+        if self._registered:
+            self.transport.registerProducer(self, True)
+        for frame in self._behindRaw:
+            self.sendString(frame)
+        self._balance()
 
     def _stalledTooLong(self) -> None:
         self._stallEnd = None
@@ -196,7 +259,7 @@ class FrameReceiver(Int32StringReceiver):
         """Read only while there is somewhere to write, somebody to take it, and a turn."""
         if self._over:
             return
-        waiting = self._stalled or self._held
+        waiting = self._stalled or self._held or self._raw is not None
         if waiting != self._notRead:
             self._notRead = waiting
             self.readingChanged(not waiting)

@@ -13,11 +13,12 @@ from typing import Any, ClassVar, cast
 from OpenSSL.SSL import Connection
 from OpenSSL.SSL import Error as SSLError
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHandshakeListener,
+    ILoggingContext,
     IProtocol,
     IProtocolFactory,
     IProtocolNegotiationFactory,
@@ -27,13 +28,13 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import Unauthenticated
-from twisted_netsuite.net.admission import IAdmitted, Place
+from twisted_netsuite.net.admission import Place, Recurrences, admitting, sourceOf
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.names import peerName
 from twisted_netsuite.net.serving import RefusedProtocol
@@ -50,8 +51,23 @@ HANDSHAKE_TIMEOUT = 10.0
 MAX_HANDSHAKE = 256 * 1024
 
 
-class HandshakeFailed(Exception):
-    """The handshake failed; the argument says why, in words without a full stop."""
+class HandshakeFailed(ConnectError):
+    """
+    The handshake failed.
+
+    @ivar cause: why, in words without a full stop.
+    """
+
+    def __init__(self, cause: str) -> None:
+        """
+        @param cause: why, in words without a full stop.
+        """
+        super().__init__()
+        self.cause = cause
+
+    def __str__(self) -> str:
+        """Say why, and nothing else."""
+        return self.cause
 
 
 class HandshakeGivenUp(HandshakeFailed):
@@ -87,6 +103,12 @@ class BoundedTLSTransport(BufferingTLSTransport, HandshakeNotes):
                 who = "" if self._who is ANONYMOUS else f" ({self._who})"
                 self.log.info("{peer}{who}: closed, TLS: {cause}", peer=peer, who=who, cause=cause)
         super().connectionLost(reason)
+
+    def _shutdownTLS(self) -> None:
+        """Answer a goodbye, but not before what was written in answer to the bytes before it."""
+        if not self._aborted:
+            self._aggregator.flush()
+        super()._shutdownTLS()
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes, unless they are too many."""
@@ -152,6 +174,37 @@ def tlsReason(error: BaseException | None, notes: HandshakeNotes | None = None) 
     return ", ".join(filter(None, reasons)) or "the peer broke the rules of TLS"
 
 
+#: What a peer's alerts say of this end's certificate, by their names in RFC 8446, 6.2; the last is
+#: what pyOpenSSL sends for a certificate that is refused by more than OpenSSL's own checks.
+_OF_OURS = (
+    "alert unknown ca",
+    "alert bad certificate",
+    "alert unsupported certificate",
+    "alert certificate expired",
+    "alert certificate revoked",
+    "alert certificate unknown",
+    "alert internal error",
+)
+
+
+def refusesOurs(error: BaseException | None) -> bool:
+    """
+    Tell whether a peer has ended a connection for the sake of this end's certificate, which is no
+    failure of the peer's.
+
+    @param error: what the connection was lost with.
+    @return: whether an alert has come that says so.
+    """
+    if not isinstance(error, SSLError) or not error.args or not isinstance(error.args[0], list):
+        return False
+    reasons = [str(reason).lower() for *_, reason in error.args[0]]
+    return any(alert in reason for alert in _OF_OURS for reason in reasons)
+
+
+def _blameless(error: BaseException | None) -> bool:
+    return isinstance(error, HandshakeGivenUp) or refusesOurs(error)
+
+
 @implementer(IHandshakeListener)
 class HandshakeGate(Protocol):
     """Stands in the place of a protocol until the handshake below it is complete."""
@@ -159,15 +212,25 @@ class HandshakeGate(Protocol):
     transport: IStreamTransport
     _deadline: IDelayedCall | None = None
 
-    def __init__(self, gates: HandshakeGateFactory, inner: IProtocol, place: Place | None) -> None:
+    def __init__(
+        self, gates: HandshakeGateFactory, addr: IAddress | None, place: Place | None
+    ) -> None:
         """
         @param gates: made this.
-        @param inner: gets the connection once it is proven.
+        @param addr: the peer.
         @param place: what the connection takes of a service's limits, if that has any.
         """
         self._gates = gates
-        self._inner = inner
+        self._addr = addr
         self._place = place
+        self._complete = False
+
+    def logPrefix(self) -> str:
+        """Name the application: it is what the log is read for."""
+        factory = self._gates.wrappedFactory
+        if ILoggingContext.providedBy(factory):
+            return str(factory.logPrefix())
+        return type(factory).__name__
 
     def connectionMade(self) -> None:
         """Wait for the handshake, but not for ever."""
@@ -189,19 +252,42 @@ class HandshakeGate(Protocol):
         except Unauthenticated as error:
             self._fail(HandshakeFailed(inWords(error)))
             return
-        transport: Any = self.transport
-        if isinstance(transport, BoundedTLSTransport):
-            transport.handshakeEnded(who)
-        # From here on nothing stands between the two.
-        transport.wrappedProtocol = self._inner
-        self._inner.makeConnection(transport)
-        self._gates.passed(self._inner)
-        if IHandshakeListener.providedBy(self._inner):
-            self._inner.handshakeCompleted()
+        self._complete = True
+        if isinstance(self.transport, BoundedTLSTransport):
+            self.transport.handshakeEnded(who)
+        try:
+            inner = self._handOver()
+        except Exception:
+            # The reactor logs it and ends the connection, as it does when nothing is between.
+            self._gates.refused(Failure())
+            raise
+        if inner is None:
+            self._gates.refused(Failure(NoProtocol()))
+            self.transport.abortConnection()
+            return
+        self._gates.passed(inner)
+        if IHandshakeListener.providedBy(inner):
+            inner.handshakeCompleted()
+
+    def _handOver(self) -> IProtocol | None:
+        """Make the protocol, and let it have the connection."""
+        inner = self._gates.make(self._addr, self._place)
+        if inner is not None:
+            # From here on nothing stands between the two.
+            transport: Any = self.transport
+            transport.wrappedProtocol = inner
+            inner.makeConnection(transport)
+        return inner
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """There was no handshake: say why, once."""
+        """There was no handshake: say why, once; or nobody wanted what there was."""
         self._stopWaiting()
+        if not self._complete:
+            self._failed(reason)
+        if self._place is not None:
+            self._place.leave()
+
+    def _failed(self, reason: Failure) -> None:
         transport: Any = self.transport
         notes = transport if isinstance(transport, HandshakeNotes) else None
         cause = tlsReason(reason.value, notes)
@@ -210,11 +296,9 @@ class HandshakeGate(Protocol):
             # anything, and no attempt at one. Twisted says the same of a close and of a reset.
             ended = reason.check(ConnectionDone, ConnectionLost)
             cause = "the connection ended before that" if ended else reason.getErrorMessage()
-        elif self._place is not None and not reason.check(HandshakeGivenUp):
+        elif self._place is not None and not _blameless(reason.value):
             self._place.fail()
-        self._gates.failed(self.transport.getPeer(), cause, self._inner)
-        if self._place is not None:
-            self._place.leave()
+        self._gates.failed(transport.getPeer(), cause)
 
     def _late(self, seconds: float) -> None:
         self._deadline = None
@@ -272,6 +356,7 @@ class HandshakeGateFactory(WrappingFactory[Any]):
         self.clock = clock
         self.timeout = timeout
         self.waiting: set[HandshakeGate] = set()
+        self._failures = Recurrences(clock)
 
     def stopFactory(self) -> None:
         """Give up what is not complete: a service that has stopped gets no more connections."""
@@ -280,19 +365,30 @@ class HandshakeGateFactory(WrappingFactory[Any]):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """
-        Put a gate before a protocol, unless that only closes the connection.
+        Put a gate where a protocol will be, which is made once the handshake is complete; what that
+        waits for takes its place of the service's limits now.
 
         @param addr: the peer.
+        @return: one that closes the connection at once when there is no place for it.
         """
-        inner = self.wrappedFactory.buildProtocol(addr)
-        served = inner
-        while isinstance(served, ProtocolWrapper):
-            # A balancer's header, say, is read between the two.
-            served = served.wrappedProtocol
-        if inner is None or isinstance(served, RefusedProtocol):
-            return inner
-        place = served.place if IAdmitted.providedBy(served) else None
-        return HandshakeGate(self, inner, place)
+        admits = admitting(self.wrappedFactory)
+        place = admits and admits.placeFor(addr)
+        if admits is not None and place is None:
+            return RefusedProtocol()
+        return HandshakeGate(self, addr, place)
+
+    def make(self, addr: IAddress | None, place: Place | None) -> IProtocol | None:
+        """
+        Make the protocol of a connection whose handshake is complete.
+
+        @param addr: the peer.
+        @param place: what the connection has, if the factory gives out places.
+        @return: the protocol; C{None} when the factory has none for it.
+        """
+        if place is None:
+            return cast(IProtocol | None, self.wrappedFactory.buildProtocol(addr))
+        with admitting(self.wrappedFactory).withPlace(place):
+            return cast(IProtocol | None, self.wrappedFactory.buildProtocol(addr))
 
     def prove(self, transport: ITransport) -> Identity:
         """
@@ -316,15 +412,28 @@ class HandshakeGateFactory(WrappingFactory[Any]):
         @param inner: has the connection now.
         """
 
-    def failed(self, peer: IAddress, cause: str, inner: IProtocol) -> None:
+    def refused(self, failure: Failure) -> None:
+        """
+        Note a handshake that was completed for nothing: nobody took the connection.
+
+        @param failure: why; the log has it unless it is C{NoProtocol}.
+        """
+
+    def failed(self, peer: IAddress, cause: str) -> None:
         """
         Note a handshake that failed.
 
         @param peer: the other end.
         @param cause: why, in words without a full stop.
-        @param inner: would have had the connection.
         """
-        self.log.info("{peer}: closed, no TLS handshake: {cause}", peer=peerName(peer), cause=cause)
+        count = self._failures.again((sourceOf(peer), cause))
+        if count:
+            self.log.info(
+                "{peer}: closed, no TLS handshake: {cause}{again}",
+                peer=peerName(peer),
+                cause=cause,
+                again=f"; {count} times so far" if count > 1 else "",
+            )
 
 
 class DialledGateFactory(HandshakeGateFactory):
@@ -352,7 +461,11 @@ class DialledGateFactory(HandshakeGateFactory):
         """Tell the caller."""
         self.done.callback(inner)
 
-    def failed(self, peer: IAddress, cause: str, inner: IProtocol) -> None:
+    def refused(self, failure: Failure) -> None:
+        """Tell the caller."""
+        self.done.errback(failure)
+
+    def failed(self, peer: IAddress, cause: str) -> None:
         """Tell the caller."""
         self.done.errback(Failure(HandshakeFailed(f"TLS: {cause}")))
 

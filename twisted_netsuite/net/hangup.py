@@ -13,6 +13,9 @@ from types import FrameType
 from typing import Any
 
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+_log = Logger()
 
 Act = Callable[[], object]
 
@@ -63,9 +66,12 @@ def onHangup(reactor: IReactorFromThreads, act: Act) -> Act:
     @param reactor: runs the act.
     @param act: called after each SIGHUP.
     @return: ends that.
+
+    Outside the main thread nobody can be told, which is a line in the log.
     """
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may set actions; a reactor elsewhere has an owner who does.
+        _log.warn("SIGHUP cannot be had outside the main thread, so it reads no files again here")
         return lambda: None
     action = signal.getsignal(signal.SIGHUP)
     if not isinstance(action, HangupAction):

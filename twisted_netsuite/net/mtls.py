@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
 from OpenSSL import SSL
@@ -40,8 +41,11 @@ from twisted_netsuite.net.handshake import (
 )
 from twisted_netsuite.net.hangup import Act, onHangup
 from twisted_netsuite.net.tlscontext import (
+    Trust,
     TrustFiles,
+    TrustReader,
     clientContext,
+    doubtsOf,
     serverContext,
     serviceName,
 )
@@ -65,48 +69,76 @@ class BoundedTLSFactory(TLSMemoryBIOFactory):
         return inner if inner is None else self.protocol(self, inner)
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class ServerCreator:
-    """Makes a server's connections from files that can be read again."""
+class ServerContexts:
+    """The contexts of one endpoint, from files that can be read again; one for each choice of names
+    for ALPN."""
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, files: TrustFiles, *, require: bool, protocols: Sequence[bytes]) -> None:
+    def __init__(self, files: TrustFiles, *, require: bool) -> None:
         """
         @param files: the server's certificate, and whom it believes.
         @param require: whether a client without a certificate is refused.
-        @param protocols: names for ALPN.
         @raise ConfigurationError: naming the file that cannot be used.
         """
-        self._files = files
+        self._reader = TrustReader(files)
         self._require = require
-        self.protocols = protocols
-        self._context = self._read()
+        self._made: dict[tuple[bytes, ...], SSL.Context] = {}
 
-    def _read(self) -> SSL.Context:
-        try:
-            return serverContext(
-                self._files.read(), require=self._require, protocols=self.protocols
+    def get(self, protocols: tuple[bytes, ...]) -> SSL.Context:
+        """
+        Take a context for the next connection.
+
+        @param protocols: names for ALPN.
+        @return: of the files as they were read last.
+        """
+        if protocols not in self._made:
+            self._made[protocols] = serverContext(
+                self._reader.trust, require=self._require, protocols=protocols
             )
-        except SSL.Error as error:
-            raise ConfigurationError(
-                f"OpenSSL does not take the certificate or key in {self._files.cert!r}; "
-                "give others."
-            ) from error
+        return self._made[protocols]
 
-    def reload(self) -> bool:
+    def refresh(self) -> list[ConfigurationError]:
         """
         Read the files again, for the connections to come; those that live are left alone.
 
-        @return: whether that went well; if not, all stays as it was, and the log says why.
+        @return: why parts stay as they were; empty when all is read.
         """
-        try:
-            self._context = self._read()
-        except ConfigurationError as error:
-            self.log.error("certificates were not read again: {reason}", reason=error.sentence)
-            return False
-        self.log.info("read again: {cert}", cert=self._files.cert)
-        return True
+        faults = self._reader.refresh()
+        self._made.clear()
+        return faults
+
+    def reload(self) -> bool:
+        """
+        Read the files again, and tell the log.
+
+        @return: whether that went well; if not, what could not be used stays as it was.
+        """
+        faults = self.refresh()
+        for fault in faults:
+            self.log.error("certificates were not read again: {reason}", reason=fault.sentence)
+        if not faults:
+            self.log.info("read again: {cert}", cert=self._reader.files.cert)
+        self.tellDoubts()
+        return not faults
+
+    def tellDoubts(self) -> None:
+        """Warn of what clients will not like."""
+        for doubt in doubtsOf(self._reader.trust, self._reader.files, datetime.now(UTC)):
+            self.log.warn("{doubt}", doubt=doubt)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerCreator:
+    """Makes a server's connections."""
+
+    def __init__(self, contexts: ServerContexts, protocols: Sequence[bytes]) -> None:
+        """
+        @param contexts: those of the endpoint.
+        @param protocols: names for ALPN.
+        """
+        self.contexts = contexts
+        self.protocols = tuple(protocols)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """
@@ -114,35 +146,92 @@ class ServerCreator:
 
         @param tlsProtocol: will use it.
         """
-        return SSL.Connection(self._context, None)
+        return SSL.Connection(self.contexts.get(self.protocols), None)
 
 
-class ServerGateFactory(HandshakeGateFactory):
-    """Reads the files again after SIGHUP, as long as it is listened with."""
+class HangupHold:
+    """Asks for SIGHUP as long as anybody holds this."""
 
     _forget: Act | None = None
 
-    def __init__(
-        self,
-        wrapped: IProtocolFactory,
-        reactor: Any,
-        timeout: float | None,
-        creator: ServerCreator,
-    ) -> None:
-        super().__init__(wrapped, reactor, timeout)
-        self._creator = creator
+    def __init__(self, reactor: Any, act: Act) -> None:
+        """
+        @param reactor: runs the act; one that no signal can call is not asked.
+        @param act: called after each SIGHUP, once for all who hold this.
+        """
+        self._reactor = reactor
+        self._act = act
+        self._count = 0
 
-    def startFactory(self) -> None:
-        """Listen for SIGHUP too."""
-        if IReactorFromThreads.providedBy(self.clock):
-            self._forget = onHangup(self.clock, self._creator.reload)
+    def take(self) -> None:
+        """Hold it."""
+        self._count += 1
+        if self._count == 1 and IReactorFromThreads.providedBy(self._reactor):
+            self._forget = onHangup(self._reactor, self._act)
 
-    def stopFactory(self) -> None:
-        """Listen for nothing."""
-        super().stopFactory()
-        if self._forget is not None:
+    def release(self) -> None:
+        """Hold it no more; whoever took it does so once."""
+        self._count -= 1
+        if not self._count and self._forget is not None:
             self._forget()
             self._forget = None
+
+
+class ServerGateFactory(HandshakeGateFactory):
+    """The gates of a server, whose lines in the log bear this name."""
+
+
+class ServerTLSFactory(BoundedTLSFactory):
+    """TLS of one listener, which holds SIGHUP until it has stopped and its last connection ended:
+    until then the signal must not end the process."""
+
+    _listens = False
+    _holds = False
+
+    def __init__(
+        self,
+        creator: ServerCreator,
+        gates: ServerGateFactory,
+        reactor: Any,
+        hold: HangupHold | None,
+    ) -> None:
+        """
+        @param creator: makes the connections.
+        @param gates: stand before the protocols.
+        @param reactor: listens.
+        @param hold: that of the endpoint; C{None} for one that leaves SIGHUP alone.
+        """
+        super().__init__(creator, False, gates, reactor)
+        self.creator = creator
+        self._contexts = creator.contexts
+        self._hold = hold
+
+    def startFactory(self) -> None:
+        """Hold SIGHUP."""
+        self._listens = True
+        self._contexts.tellDoubts()
+        if self._hold is not None and not self._holds:
+            self._holds = True
+            self._hold.take()
+
+    def stopFactory(self) -> None:
+        """Let it go, unless there are connections."""
+        self._listens = False
+        self._release()
+
+    def unregisterProtocol(self, p: Any) -> None:
+        """
+        Note the end of a connection.
+
+        @param p: had it.
+        """
+        super().unregisterProtocol(p)
+        self._release()
+
+    def _release(self) -> None:
+        if self._hold is not None and self._holds and not self._listens and not self.protocols:
+            self._holds = False
+            self._hold.release()
 
 
 @implementer(IStreamServerEndpoint)
@@ -164,6 +253,7 @@ class MutualTLSServerEndpoint:
         backlog: int = 50,
         timeout: float | None = None,
         protocols: Sequence[bytes] = (),
+        hangup: bool = True,
     ) -> None:
         """
         @param reactor: listens.
@@ -176,35 +266,44 @@ class MutualTLSServerEndpoint:
         @param timeout: seconds for a handshake; C{None} for what the factory's own limits say, or
             L{HANDSHAKE_TIMEOUT}.
         @param protocols: names for ALPN; without any, the factory's own.
+        @param hangup: whether SIGHUP reads the files again, which it can only where the reactor
+            runs in the main thread; L{reload} does so anywhere.
         @raise ConfigurationError: naming the file that cannot be used.
         """
         self._reactor = reactor
-        self._files = files.absolute()
         self._timeout = timeout
         self._protocols = protocols
         self._endpoint = TCP4ServerEndpoint(reactor, port, backlog, interface)
         self.requires = require
         # Tried now, so that a person sees what is wrong before anything listens.
-        self._creator = ServerCreator(self._files, require=require, protocols=protocols)
+        self._contexts = ServerContexts(files.absolute(), require=require)
+        self._hold = HangupHold(reactor, self.reload) if hangup else None
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """
-        Listen.
+        Listen, with the files as they are now.
 
         @param protocolFactory: its protocols are connected once a handshake is complete.
         @return: fires with the port; fails with L{ConfigurationError} when a file cannot be used
             any more, or as C{TCP4ServerEndpoint.listen} does.
         """
-        creator = self._creator
-        names = self._protocols or protocolsOf(protocolFactory)
-        if list(names) != list(creator.protocols):
-            try:
-                creator = ServerCreator(self._files, require=self.requires, protocols=names)
-            except ConfigurationError:
-                return fail()
-        gates = ServerGateFactory(protocolFactory, self._reactor, self._timeout, creator)
-        factory = BoundedTLSFactory(creator, False, gates, self._reactor)
+        faults = self._contexts.refresh()
+        if faults:
+            return fail(faults[0])
+        creator = ServerCreator(self._contexts, self._protocols or protocolsOf(protocolFactory))
+        gates = ServerGateFactory(protocolFactory, self._reactor, self._timeout)
+        factory = ServerTLSFactory(creator, gates, self._reactor, self._hold)
         return cast(Deferred[IListeningPort], self._endpoint.listen(factory))
+
+    def reload(self) -> bool:
+        """
+        Read the files again, as SIGHUP does, for the connections to come; those that live are left
+        alone. Call it in the reactor's thread.
+
+        @return: whether that went well; if not, what could not be used stays as it was, and the log
+            says why.
+        """
+        return self._contexts.reload()
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -213,39 +312,38 @@ class ClientCreator:
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, files: TrustFiles, name: str, protocols: Sequence[bytes]) -> None:
+    def __init__(
+        self,
+        files: TrustFiles,
+        name: str,
+        protocols: Sequence[bytes],
+        reader: TrustReader | None = None,
+    ) -> None:
         """
         @param files: the client's certificate, and whom it believes.
         @param name: what the server's certificate must be for.
         @param protocols: names for ALPN.
+        @param reader: has read the files already.
         @raise ConfigurationError: naming the file that cannot be used.
         """
-        self._files = files
         self._name = name
         self._protocols = protocols
         # As it was looked up in DNS; an address is not sent (RFC 6066).
         self._sent = getattr(serviceName(name), "hostname", b"")
-        self._signature = files.signature()
-        self._context = self._read()
+        self.reader = reader or TrustReader(files)
+        self._made = self._make()
 
-    def _read(self) -> SSL.Context:
-        try:
-            return clientContext(self._files.read(), self._name, protocols=self._protocols)
-        except SSL.Error as error:
-            raise ConfigurationError(
-                f"OpenSSL does not take the certificate or key in {self._files.cert!r}; "
-                "give others."
-            ) from error
+    def _make(self) -> tuple[Trust, SSL.Context]:
+        trust = self.reader.trust
+        return trust, clientContext(trust, self._name, protocols=self._protocols)
 
-    def _refresh(self) -> None:
-        signature = self._files.signature()
-        if signature == self._signature:
-            return
-        self._signature = signature
-        try:
-            self._context = self._read()
-        except ConfigurationError as error:
-            self.log.error("certificates were not read again: {reason}", reason=error.sentence)
+    def _refresh(self) -> SSL.Context:
+        faults = self.reader.refresh() if self.reader.hasChanged() else []
+        for fault in faults:
+            self.log.error("certificates were not read again: {reason}", reason=fault.sentence)
+        if self._made[0] is not self.reader.trust:
+            self._made = self._make()
+        return self._made[1]
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """
@@ -253,8 +351,7 @@ class ClientCreator:
 
         @param tlsProtocol: will use it.
         """
-        self._refresh()
-        connection = SSL.Connection(self._context, None)
+        connection = SSL.Connection(self._refresh(), None)
         if self._sent:
             connection.set_tlsext_host_name(self._sent)
         return connection
@@ -303,15 +400,12 @@ class MutualTLSClientEndpoint:
         Connect.
 
         @param protocolFactory: its protocol is connected once the handshake is complete.
-        @return: fires with the protocol; fails with L{HandshakeFailed}, with L{ConfigurationError}
-            when a file cannot be used any more, or as C{HostnameEndpoint.connect} does.
+        @return: fires with the protocol; fails with L{HandshakeFailed}, or as
+            C{HostnameEndpoint.connect} does.
         """
         creator, names = self._creator, self._protocols or protocolsOf(protocolFactory)
         if list(names) != list(self._protocols):
-            try:
-                creator = ClientCreator(self._files, self._name, names)
-            except ConfigurationError:
-                return fail()
+            creator = ClientCreator(self._files, self._name, names, creator.reader)
         gates = DialledGateFactory(protocolFactory, self._reactor, self._handshakeTimeout)
         factory = BoundedTLSFactory(creator, True, gates, self._reactor)
         return _Dialling(self._endpoint.connect(factory), gates).done
@@ -338,7 +432,7 @@ class _Dialling:
     def _cancel(self, _: Deferred[IProtocol]) -> None:
         if self._tls is None:
             self._connecting.cancel()
-        else:
+        elif self._tls.connected:
             self._tls.abortConnection()
 
 
@@ -355,6 +449,7 @@ def parseServer(
     alpn: str = "",
     backlog: str = "50",
     timeout: str | None = None,
+    hangup: str = "yes",
 ) -> MutualTLSServerEndpoint:
     """
     Make a server endpoint from the fields of C{mtls:PORT:cert=FILE:clientCA=FILE...}.
@@ -370,6 +465,7 @@ def parseServer(
     @param alpn: names for ALPN, with commas between them.
     @param backlog: connections that the kernel holds.
     @param timeout: seconds for a handshake; C{None} for what the factory's own limits say.
+    @param hangup: C{yes}, or C{no} to leave SIGHUP alone.
     @return: the endpoint.
     @raise ValueError: for a field that is missing or cannot be understood.
     @raise ConfigurationError: naming the file that cannot be used.
@@ -377,17 +473,16 @@ def parseServer(
     for word, value in (("cert", cert), ("clientCA", clientCA)):
         if not value:
             raise ValueError(f"{word}=FILE is missing")
-    if require not in ("yes", "no"):
-        raise ValueError(f"require is {require!r}, not yes or no")
     return MutualTLSServerEndpoint(
         reactor,
         _whole("port", port),
         TrustFiles(cert, clientCA, crl, key),
-        require=require == "yes",
+        require=_whether("require", require),
         interface=interface,
         backlog=_whole("backlog", backlog),
         timeout=None if timeout is None else _seconds(timeout),
         protocols=_names(alpn),
+        hangup=_whether("hangup", hangup),
     )
 
 
@@ -441,6 +536,12 @@ def _whole(word: str, text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError(f"{word} is {text!r}, no whole number")
     return int(text)
+
+
+def _whether(word: str, text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(f"{word} is {text!r}, not yes or no")
+    return text == "yes"
 
 
 def _seconds(text: str) -> float:

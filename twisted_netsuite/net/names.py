@@ -18,18 +18,19 @@ def peerName(address: object) -> str:
     """
     Name an address for a log line.
 
-    @param address: what C{getPeer} or C{getHost} gave.
+    @param address: what C{getPeer} or C{getHost} gave; behind a balancer it may hold anything.
     @return: C{HOST:PORT} with brackets around IPv6, C{unix:PATH} or C{unix}.
     """
     match address:
         case IPv4Address():
-            return f"{address.host}:{address.port}"
+            return f"{cleanText(address.host)}:{address.port}"
         case IPv6Address():
             # A socket for both versions names an IPv4 peer this way; one peer has one name.
             mapped = _MAPPED.fullmatch(address.host)
-            return f"{mapped[1] if mapped else f'[{address.host}]'}:{address.port}"
+            host = mapped[1] if mapped else f"[{cleanText(address.host)}]"
+            return f"{host}:{address.port}"
         case UNIXAddress():
             # A client may bind its socket to any name before it connects.
             return f"unix:{cleanText(os.fsdecode(address.name))}" if address.name else "unix"
         case _:
-            return str(address)
+            return cleanText(str(address))

@@ -5,16 +5,18 @@ timeout, one line a fault in the log, and an orderly end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IReactorTime,
-    ISSLTransport,
+    ITCPTransport,
+    ITransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -25,12 +27,13 @@ from twisted_netsuite.net.admission import (
     DEFAULT_LIMITS,
     Admission,
     ConnectionLimits,
-    IAdmitted,
+    IAdmits,
     Place,
 )
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.limits import IdleTimer
 from twisted_netsuite.net.names import peerName
+from twisted_netsuite.net.tls import isBalanced, isSecure
 from twisted_netsuite.trust.identity import ANONYMOUS, Identity, identityOf
 
 #: How long a connection that was asked to close may take to take its last bytes, in seconds: enough
@@ -38,7 +41,7 @@ from twisted_netsuite.trust.identity import ANONYMOUS, Identity, identityOf
 CLOSE_TIMEOUT = 30.0
 
 
-@implementer(IHalfCloseableProtocol, IAdmitted)
+@implementer(IHalfCloseableProtocol)
 class ServedProtocol(Protocol):
     """
     One accepted connection of a L{ServedFactory}.
@@ -76,13 +79,14 @@ class ServedProtocol(Protocol):
     @property
     def secure(self) -> bool:
         """Whether nobody else can read what passes: it is TLS, or a Unix socket."""
-        peer = self.transport.getPeer()
-        return ISSLTransport.providedBy(self.transport) or isinstance(peer, UNIXAddress)
+        return isSecure(self.transport)
 
     def connectionMade(self) -> None:
         """Take a place among the factory's connections."""
         sendAtOnce(self.transport)
-        self.identity = identityOf(self.transport)
+        if not isBalanced(self.transport):
+            # Else what would be found is who the balancer is, and it forwards strangers.
+            self.identity = identityOf(self.transport)
         self.factory.connections.add(self)
         limits = self.factory.limits
         self.idle = IdleTimer(
@@ -158,13 +162,14 @@ class ServedProtocol(Protocol):
         self.transport.loseConnection()
 
 
-def sendAtOnce(transport: IStreamTransport) -> None:
+def sendAtOnce(transport: ITransport) -> None:
     """
     Let small writes leave without waiting for the acknowledgement of earlier ones.
 
-    @param transport: a connection; one that is not TCP has nothing to set.
+    @param transport: a connection; one that is not TCP has nothing to set, and Twisted's Unix
+        sockets ignore it.
     """
-    if isinstance(transport.getPeer(), IPv4Address | IPv6Address):
+    if ITCPTransport.providedBy(transport):
         transport.setTcpNoDelay(True)
 
 
@@ -187,6 +192,7 @@ class RefusedProtocol(Protocol):
         self.transport.abortConnection()
 
 
+@implementer(IAdmits)
 class ServedFactory(Factory):
     """
     Makes the protocols of one service and knows which of them live.
@@ -212,6 +218,7 @@ class ServedFactory(Factory):
         self.admission = Admission(clock, limits)
         self.connections: set[ServedProtocol] = set()
         self._allGone: Deferred[None] | None = None
+        self._handed: Place | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """
@@ -221,14 +228,43 @@ class ServedFactory(Factory):
         @return: one that closes it at once when there are too many. Twisted's wrappers, TLS among
             them, do not know what to do with C{None}.
         """
-        place = self.admission.admit(addr)
-        if isinstance(place, str):
-            self._logRefusal(addr, place)
+        place, self._handed = self._handed, None
+        if place is None:
+            place = self.placeFor(addr)
+        if place is None:
             return RefusedProtocol()
         protocol = self.protocol()
         protocol.factory = self
         protocol.place = place
         return protocol
+
+    def placeFor(self, address: IAddress | None) -> Place | None:
+        """
+        Give a new connection a place.
+
+        @param address: the peer's; C{None} when it is not known yet.
+        @return: the place; C{None} when there is none, which has been logged.
+        """
+        place = self.admission.admit(address)
+        if isinstance(place, Place):
+            return place
+        self._logRefusal(address, place)
+        return None
+
+    @contextmanager
+    def withPlace(self, place: Place) -> Iterator[None]:
+        """
+        Hand a place on to the protocol that is made within; unless one takes it, it is taken back.
+
+        @param place: what L{placeFor} gave.
+        """
+        self._handed = place
+        try:
+            yield
+        finally:
+            if self._handed is not None:
+                self._handed = None
+                place.leave()
 
     def _logRefusal(self, addr: IAddress | None, limit: str) -> None:
         refused = self.admission.refusals[limit]

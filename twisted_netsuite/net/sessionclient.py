@@ -8,15 +8,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TypeVar, cast
 
-from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IProtocolFactory,
     IReactorTime,
-    ISSLTransport,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, connectionDone
@@ -24,10 +22,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConfigurationError, ConnectionFailed, NetsuiteError, TimedOut
-from twisted_netsuite.net.conversation import notConnected
-from twisted_netsuite.net.interfaces import IStreamTransport
+from twisted_netsuite.net.conversation import notConnected, within
 from twisted_netsuite.net.serving import CLOSE_TIMEOUT, sendAtOnce
 from twisted_netsuite.net.sessionend import SOFTWARE, SessionEnd
+from twisted_netsuite.net.tls import isSecure
 from twisted_netsuite.trust.identity import NAME
 from twisted_netsuite.wire.session import MAX_TOKEN, About, Hello, Record, SessionCodec, Welcome
 from twisted_netsuite.wire.sessionmachine import (
@@ -54,12 +52,12 @@ class ClientSession(SessionEnd):
     unasked, as a client that does not read for two intervals of its pings is taken for dead.
 
     @ivar welcome: what the server has said.
-    @ivar ended: fires once the session is over: with C{None} when that was agreed, else with why.
     """
 
     welcome: Welcome
     _reader: Deferred[None] | None = None
     _why: NetsuiteError | None = None
+    _isOver = False
     _cutOff: IDelayedCall | None = None
     _lost = False
 
@@ -74,10 +72,10 @@ class ClientSession(SessionEnd):
         self.codec = codec
         self.machine = clientMachine()
         self.greeted: Deferred[None] = Deferred()
-        self.ended: Deferred[NetsuiteError | None] = Deferred()
         self._hello = hello
         self._name = name
         self._leavers: list[Deferred[None]] = []
+        self._watchers: list[Deferred[None]] = []
         self._queue: deque[Record | NetsuiteError] = deque()
 
     # What its user calls.
@@ -99,17 +97,18 @@ class ClientSession(SessionEnd):
             raise self._failure()
         self.sendRecord(record)
 
-    async def next(self, timeout: float) -> Record:
+    def next(self, timeout: float) -> Deferred[Record]:
         """
         Read a record; one read may wait at a time.
 
         @param timeout: seconds to wait for it.
-        @return: the next that the service has sent.
-        @raise NetsuiteError: what the server's next ERROR says; the session goes on unless that has
-            ended it.
-        @raise TimedOut: when nothing comes in time.
-        @raise ConnectionFailed: when the session is over.
+        @return: fires with the next that the service has sent; fails with a L{NetsuiteError}: what
+            the server's next ERROR says, and the session goes on unless that has ended it;
+            L{TimedOut} when nothing comes in time; L{ConnectionFailed} when the session is over.
         """
+        return Deferred.fromCoroutine(self._next(timeout))
+
+    async def _next(self, timeout: float) -> Record:
         if not self._queue:
             await self._arrival(timeout)
         if not self._queue:
@@ -119,6 +118,19 @@ class ClientSession(SessionEnd):
         if isinstance(found, NetsuiteError):
             raise found
         return found
+
+    def whenEnded(self) -> Deferred[None]:
+        """
+        Wait for the end of the session.
+
+        @return: one for each caller; fires when the session is over and both ends have agreed to
+            that, and fails with why when they have not.
+        """
+        if self._isOver:
+            return succeed(None) if self._why is None else fail(self._why)
+        watcher: Deferred[None] = Deferred(self._watchers.remove)
+        self._watchers.append(watcher)
+        return watcher
 
     def close(self, reason: str = "") -> Deferred[None]:
         """
@@ -152,9 +164,14 @@ class ClientSession(SessionEnd):
 
     def sessionClosed(self, reason: NetsuiteError | None) -> None:
         """Tell whoever waits."""
-        self._why = reason
+        self._why, self._isOver = reason, True
         self._wake()
-        self.ended.callback(reason)
+        watchers, self._watchers = self._watchers, []
+        for each in watchers:
+            if reason is None:
+                each.callback(None)
+            else:
+                each.errback(reason)
 
     def connectionMade(self) -> None:
         """Say HELLO; a token only where nobody else can read it."""
@@ -237,14 +254,11 @@ class ClientSession(SessionEnd):
             f"{self._name} did not answer within {timeout:g} s; see whether it is busy, or give a "
             "longer --timeout."
         )
-        call = self.clock.callLater(timeout, reader.errback, late)
         try:
-            await reader
+            await within(self.clock, timeout, reader, late)
         finally:
             if self._reader is reader:
                 self._reader = None
-            if call.active():
-                call.cancel()
 
     def _failure(self) -> NetsuiteError:
         """Say why there is nothing more."""
@@ -255,18 +269,7 @@ class ClientSession(SessionEnd):
         return ConnectionFailed(f"{self._name} {what}{reason}")
 
 
-def isSecure(transport: IStreamTransport) -> bool:
-    """
-    Tell whether nobody else can read what passes.
-
-    @param transport: a connection.
-    @return: whether it is TLS, or a Unix socket.
-    """
-    unix = isinstance(transport.getPeer(), UNIXAddress)
-    return unix or ISSLTransport.providedBy(transport)
-
-
-async def connectSession(
+def connectSession(
     endpoint: IStreamClientEndpoint,
     clock: IReactorTime,
     codec: SessionCodec,
@@ -277,7 +280,7 @@ async def connectSession(
     token: str | None = None,
     features: Iterable[str] = (),
     timeout: float = 10.0,
-) -> ClientSession:
+) -> Deferred[ClientSession]:
     """
     Open a session.
 
@@ -290,24 +293,19 @@ async def connectSession(
     @param token: the proof; it is sent only over TLS or a Unix socket.
     @param features: words that we know.
     @param timeout: seconds until the session has to be open, connecting included.
-    @return: open.
-    @raise ConnectionFailed: with the reason.
-    @raise TimedOut: when it takes too long.
-    @raise ConfigurationError: when the user or the token cannot be, or the token may not be sent.
-    @raise NetsuiteError: what the server's ERROR says, of the class of its code.
+    @return: fires with the open session; fails with L{ConnectionFailed} and the reason; with
+        L{TimedOut} when it takes too long; or with what the server's ERROR says, as a
+        L{NetsuiteError} of the class of its code; with L{ConfigurationError} when the user or the
+        token cannot be, or the token may not be sent.
     """
-    return await openSession(
-        ClientSession,
-        endpoint,
-        clock,
-        codec,
-        helloFor(service, user=user, token=token, features=features),
-        name=name,
-        timeout=timeout,
-    )
+    try:
+        hello = helloFor(service, user=user, token=token, features=features)
+    except ConfigurationError as error:
+        return fail(error)
+    return openSession(ClientSession, endpoint, clock, codec, hello, name=name, timeout=timeout)
 
 
-async def openSession(
+def openSession(
     session: type[S],
     endpoint: IStreamClientEndpoint,
     clock: IReactorTime,
@@ -316,7 +314,7 @@ async def openSession(
     *,
     name: str,
     timeout: float,
-) -> S:
+) -> Deferred[S]:
     """
     Open a session of a class of one's own; all else is as with L{connectSession}.
 
@@ -327,7 +325,7 @@ async def openSession(
     @param hello: from L{helloFor}.
     @param name: the address, for sentences.
     @param timeout: seconds until the session has to be open, connecting included.
-    @return: open.
+    @return: fires with the open session.
     """
     factory = Factory.forProtocol(lambda: session(clock, codec, hello, name))
     factory.noisy = False
@@ -341,8 +339,7 @@ async def openSession(
             )
         )
 
-    opening.addTimeout(timeout, clock, late)
-    return cast(S, await opening)
+    return cast(Deferred[S], opening.addTimeout(timeout, clock, late))
 
 
 async def _open(

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted_netsuite.errors import ConnectionFailed, LimitExceeded, NetsuiteError, TimedOut
 from twisted_netsuite.net.conversation import connectReason
 from twisted_netsuite.net.frames import STALL_TIMEOUT, FrameReceiver
+from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.limits import TokenBuckets
 from twisted_netsuite.net.liveness import Liveness
 from twisted_netsuite.wire.session import (
@@ -188,6 +189,16 @@ class SessionEnd(FrameReceiver):
         self.log.info(
             "{peer}: session ended: {cause}", peer=self.peerName(), cause=cause or error.sentence
         )
+        self.dismiss(error)
+
+    def dismiss(self, error: NetsuiteError) -> None:
+        """
+        End the session with an ERROR, of which the log has been told.
+
+        @param error: what the peer is told.
+        """
+        if self.machine.closed:
+            return
         self.sendRecord(errorRecord(error, fatal=True))
         self._end(self.blame(error))
 
@@ -292,6 +303,11 @@ class SessionEnd(FrameReceiver):
         self.log.info("{peer}: session ended: {cause}", peer=self.peerName(), cause=error.sentence)
         self.abandon(self.blame(error))
 
+    def rawFault(self, error: NetsuiteError) -> None:
+        """Cut the connection off: this is a fault of the service, which has miscounted."""
+        self.log.error("{peer}: session ended: {cause}", peer=self.peerName(), cause=error.sentence)
+        self.abandon(error)
+
     def bytesReceived(self) -> None:
         """The peer lives."""
         if self._liveness is not None:
@@ -361,9 +377,15 @@ class SessionEnd(FrameReceiver):
     def _end(self, reason: NetsuiteError | None) -> None:
         """Leave the session, and close the connection so that the last record arrives."""
         self._ended(reason)
-        if ISSLTransport.providedBy(self.transport):
-            # TLS has no half-close, and waits for the peer's goodbye by itself.
+        if not _canHalfClose(self.transport):
             self.closeConnection()
             return
         self.transport.loseWriteConnection()
         self._lingering = self.clock.callLater(LINGER_TIMEOUT, self.closeConnection)
+
+
+def _canHalfClose(transport: IStreamTransport) -> bool:
+    # TLS has no half-close, but an attribute of that name, which is that of the transport below it;
+    # it waits for the peer's goodbye by itself.
+    tls = ISSLTransport.providedBy(transport)
+    return not tls and hasattr(transport, "loseWriteConnection")

@@ -10,15 +10,21 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 from service_identity import CertificateError, VerificationError
@@ -55,6 +61,11 @@ MAX_CHAIN = 4
 #: Seconds for which a session may be resumed. Its context ends with every re-read of the files, and
 #: its sessions with it, so that none outlives a revocation.
 SESSION_LIFETIME = 3600
+
+_Part = TypeVar("_Part")
+
+#: From how many days before its end on a certificate is worth a warning: time for a monthly look.
+EXPIRY_DAYS = 30
 
 _CRL = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
@@ -143,8 +154,7 @@ class TrustFiles:
 
         @return: equal as long as none was.
         """
-        paths = filter(None, (self.cert, self.ca, self.crl, self.key))
-        return tuple(_state(path) for path in paths)
+        return _states((self.cert, self.ca, self.crl, self.key))
 
     def read(self) -> Trust:
         """
@@ -153,18 +163,177 @@ class TrustFiles:
         @return: what is in them, which fits together.
         @raise ConfigurationError: naming the file and what is wrong with it.
         """
-        key: PrivateKeyTypes | None = None
-        chain: tuple[x509.Certificate, ...] = ()
-        if self.cert:
-            chain = _certificates(self.cert)
-            key = _privateKey(self.key or self.cert)
-            if key.public_key() != chain[0].public_key():
-                raise ConfigurationError(
-                    f"The first certificate in {self.cert!r} is not that of the private key in "
-                    f"{self.key or self.cert!r}; give the two that belong together."
-                )
-        authorities = _certificates(self.ca)
-        return Trust(key, chain, authorities, _lists(self.crl, authorities) if self.crl else ())
+        key, chain = self.readOwn()
+        authorities = self.readAuthorities()
+        return Trust(key, chain, authorities, self.readRevoked(authorities))
+
+    def readOwn(self) -> tuple[PrivateKeyTypes | None, tuple[x509.Certificate, ...]]:
+        """
+        Read what this end proves itself with.
+
+        @return: key and chain of a L{Trust}, which OpenSSL takes.
+        @raise ConfigurationError: naming the file and what is wrong with it.
+        """
+        if not self.cert:
+            return None, ()
+        chain = _certificates(self.cert)
+        key = _privateKey(self.key or self.cert)
+        if key.public_key() != chain[0].public_key():
+            raise ConfigurationError(
+                f"The first certificate in {self.cert!r} is not that of the private key in "
+                f"{self.key or self.cert!r}; give the two that belong together."
+            )
+        try:
+            _present(SSL.Context(SSL.TLS_METHOD), key, chain)
+        except (SSL.Error, TypeError) as error:
+            # What is too weak for its policy, or a sort of key that is for other things.
+            raise ConfigurationError(
+                f"OpenSSL does not take the certificate or key in {self.cert!r}; give others."
+            ) from error
+        return key, chain
+
+    def readAuthorities(self) -> tuple[x509.Certificate, ...]:
+        """
+        Read whom this end believes.
+
+        @return: the authorities of a L{Trust}.
+        @raise ConfigurationError: naming the file and what is wrong with it.
+        """
+        return _certificates(self.ca)
+
+    def readRevoked(
+        self, authorities: Iterable[x509.Certificate]
+    ) -> tuple[x509.CertificateRevocationList, ...]:
+        """
+        Read the revocation lists.
+
+        @param authorities: who may have made them.
+        @return: the newest of each, and none without a file.
+        @raise ConfigurationError: naming the file and what is wrong with it.
+        """
+        return _lists(self.crl, tuple(authorities)) if self.crl else ()
+
+
+def doubtsOf(trust: Trust, files: TrustFiles, now: datetime) -> list[str]:
+    """
+    Look for what a server can start with, and no client will like.
+
+    @param trust: what was read.
+    @param files: where from.
+    @param now: the time.
+    @return: a sentence for each.
+    """
+    doubts: list[str] = []
+    if trust.chain:
+        days = (trust.chain[0].not_valid_after_utc - now).days
+        if days < 0:
+            doubts.append(f"The certificate in {files.cert!r} has expired; issue another.")
+        elif days <= EXPIRY_DAYS:
+            doubts.append(f"The certificate in {files.cert!r} expires in {days} days; renew it.")
+        if not _isFor(trust.chain[0], ExtendedKeyUsageOID.SERVER_AUTH):
+            doubts.append(
+                f"The certificate in {files.cert!r} is not for a server, so clients refuse it; "
+                "issue one that is."
+            )
+    if not all(map(_isAuthority, trust.authorities)):
+        doubts.append(
+            f"A certificate in {files.ca!r} is not that of an authority, so it vouches for nobody; "
+            "give the authority's."
+        )
+    return doubts
+
+
+def _isFor(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return purpose in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
+
+
+def _isAuthority(certificate: x509.Certificate) -> bool:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except x509.ExtensionNotFound:
+        # As in version 1, which has no extensions.
+        return certificate.subject == certificate.issuer
+    return found.value.ca or certificate.subject == certificate.issuer
+
+
+class TrustReader:
+    """
+    Reads the files of one end again and again; what cannot be used stays as it was, and keeps
+    nothing else from being read.
+
+    A process that has given root's rights up can read a new revocation list, but not its own key
+    once more: what may not be read any more is good as long as its file is the same.
+
+    @ivar files: where the parts are.
+    @ivar trust: what is known now; another object after each L{refresh}.
+    """
+
+    def __init__(self, files: TrustFiles) -> None:
+        """
+        @param files: where the parts are.
+        @raise ConfigurationError: naming the file and what is wrong with it.
+        """
+        self.files = files
+        self._paths = {
+            "own": (files.cert, files.key),
+            "authorities": (files.ca,),
+            "revoked": (files.crl,),
+        }
+        # Before they are read: one that is replaced meanwhile counts as changed.
+        self._states = {part: _states(paths) for part, paths in self._paths.items()}
+        self._signature = files.signature()
+        self.trust = files.read()
+
+    def hasChanged(self) -> bool:
+        """
+        Tell whether to read again.
+
+        @return: whether a file was replaced since that was done last.
+        """
+        return self.files.signature() != self._signature
+
+    def refresh(self) -> list[ConfigurationError]:
+        """
+        Read the files again.
+
+        @return: why parts stay as they were, each naming its file; empty when all is read.
+        """
+        self._signature = self.files.signature()
+        faults: list[ConfigurationError] = []
+        old, files = self.trust, self.files
+        key, chain = self._again("own", files.readOwn, (old.key, old.chain), faults)
+        authorities = self._again("authorities", files.readAuthorities, old.authorities, faults)
+        revoked = self._again(
+            "revoked", lambda: files.readRevoked(authorities), old.revoked, faults
+        )
+        self.trust = Trust(key, chain, authorities, revoked)
+        return faults
+
+    def _again(
+        self,
+        part: str,
+        read: Callable[[], _Part],
+        old: _Part,
+        faults: list[ConfigurationError],
+    ) -> _Part:
+        state = _states(self._paths[part])
+        try:
+            new = read()
+        except ConfigurationError as error:
+            forbidden = isinstance(error.__cause__, PermissionError)
+            if not (forbidden and state == self._states[part]):
+                faults.append(error)
+            return old
+        self._states[part] = state
+        return new
+
+
+def _states(paths: Iterable[str]) -> tuple[object, ...]:
+    return tuple(_state(path) for path in paths if path)
 
 
 def _state(path: str) -> object:
@@ -219,25 +388,65 @@ def _privateKey(path: str) -> PrivateKeyTypes:
 
 
 def _lists(
-    path: str, authorities: Iterable[x509.Certificate]
+    path: str, authorities: Sequence[x509.Certificate]
 ) -> tuple[x509.CertificateRevocationList, ...]:
     blocks = _CRL.findall(_readPEM(path))
+    lists: dict[object, list[x509.CertificateRevocationList]] = {}
     try:
-        found = tuple(x509.load_pem_x509_crl(block) for block in blocks)
-    except (ValueError, x509.InvalidVersion) as error:
+        for block in blocks:
+            crl = x509.load_pem_x509_crl(block)
+            lists.setdefault(_scope(crl, path, authorities), []).append(crl)
+    except (x509.InvalidVersion, *UNREADABLE) as error:
         raise ConfigurationError(
             f"A revocation list in {path!r} cannot be read; give a PEM file of CRLs."
         ) from error
-    if not found:
+    if not lists:
         raise ConfigurationError(f"No revocation list is in {path!r}; give a PEM file of CRLs.")
-    for crl in found:
-        issuers = [a for a in authorities if a.subject == crl.issuer]
-        if not any(_signedBy(crl, issuer) for issuer in issuers):
-            raise ConfigurationError(
-                f"A revocation list in {path!r} is of none of the authorities that are trusted; "
-                "give the list of the same authority."
-            )
-    return found
+    return tuple(_newest(found, path) for found in lists.values())
+
+
+def _scope(
+    crl: x509.CertificateRevocationList, path: str, authorities: Iterable[x509.Certificate]
+) -> tuple[bytes, ...]:
+    """Tell what a list is of: those of one scope take each other's place (RFC 5280, 5)."""
+    issuers = (a for a in authorities if a.subject == crl.issuer and _signedBy(crl, a))
+    issuer = next(issuers, None)
+    if issuer is None:
+        raise ConfigurationError(
+            f"A revocation list in {path!r} is of none of the authorities that are trusted; "
+            "give the list of the same authority."
+        )
+    partial = (x509.IssuingDistributionPoint, x509.DeltaCRLIndicator)
+    extensions = [each.value for each in crl.extensions if isinstance(each.value, partial)]
+    key = issuer.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key, *sorted(extension.public_bytes() for extension in extensions)
+
+
+def _newest(
+    lists: Sequence[x509.CertificateRevocationList], path: str
+) -> x509.CertificateRevocationList:
+    """Choose among lists of one scope: OpenSSL takes the first where their dates are equal."""
+    numbers = [_number(crl) for crl in lists]
+    numbered = None not in numbers
+    # Without a number in each, the date has to do.
+    ages = [
+        (number if numbered and number is not None else 0, crl.last_update_utc)
+        for number, crl in zip(numbers, lists, strict=True)
+    ]
+    newest = [crl for age, crl in zip(ages, lists, strict=True) if age == max(ages)]
+    if len({crl.tbs_certlist_bytes for crl in newest}) > 1:
+        raise ConfigurationError(
+            f"Two revocation lists in {path!r} are of one authority and of the same time, so "
+            "neither is the newer; give the newer one alone."
+        )
+    return newest[0]
+
+
+def _number(crl: x509.CertificateRevocationList) -> int | None:
+    try:
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _signedBy(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
@@ -257,14 +466,7 @@ def _context(method: int, trust: Trust) -> SSL.Context:
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_verify_depth(MAX_CHAIN)
     if trust.key is not None:
-        context.use_certificate(trust.chain[0])
-        context.set_mode(_NO_AUTO_CHAIN)
-        for certificate in trust.chain[1:]:
-            # A root that the peer does not have already it would not believe either.
-            if certificate.subject != certificate.issuer:
-                context.add_extra_chain_cert(certificate)
-        context.use_privatekey(cast(Any, trust.key))
-        context.check_privatekey()
+        _present(context, trust.key, trust.chain)
     store = context.get_cert_store()
     assert store is not None
     for authority in trust.authorities:
@@ -276,6 +478,18 @@ def _context(method: int, trust: Trust) -> SSL.Context:
         # its own authority would still do.
         store.set_flags(X509StoreFlags.CRL_CHECK | X509StoreFlags.CRL_CHECK_ALL)
     return context
+
+
+def _present(context: SSL.Context, key: PrivateKeyTypes, chain: Sequence[x509.Certificate]) -> None:
+    """Prove this end by a certificate."""
+    context.use_certificate(chain[0])
+    context.set_mode(_NO_AUTO_CHAIN)
+    for certificate in chain[1:]:
+        # A root that the peer does not have already it would not believe either.
+        if certificate.subject != certificate.issuer:
+            context.add_extra_chain_cert(certificate)
+    context.use_privatekey(cast(Any, key))
+    context.check_privatekey()
 
 
 def _setGroups(context: SSL.Context) -> None:
@@ -294,7 +508,12 @@ def _verifier(
     ) -> bool:
         fault = "" if ok else _FAULTS.get(error, f"OpenSSL's verification says {error}")
         if not fault and not depth:
-            fault = checkName(certificate.to_cryptography())
+            try:
+                fault = checkName(certificate.to_cryptography())
+            except Exception:
+                # OpenSSL takes what cryptography refuses, by many exceptions. From here each would
+                # be a traceback for us, and silence for the peer.
+                fault = "it cannot be read"
         notes = connection.get_app_data()
         if fault and isinstance(notes, HandshakeNotes) and not notes.fault:
             notes.fault = fault

@@ -11,6 +11,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.hangup import Act, onHangup
 from twisted_netsuite.trust.audit import AuditLog
 from twisted_netsuite.trust.oversight import Oversight
@@ -34,6 +35,8 @@ class Guards:
         self._reactor = reactor
         self.policies: dict[str, PolicyFile] = {}
         self.audits: dict[str, AuditLog] = {}
+        self._opened: list[AuditLog] = []
+        self._closing = False
 
     def over(self, service: str, policy: str, audit: str) -> Oversight:
         """
@@ -57,12 +60,19 @@ class Guards:
 
     def open(self) -> None:
         """
-        Open the audit logs.
+        Open the audit logs that are not open.
 
-        @raise ConfigurationError: naming the one that cannot be written.
+        @raise ConfigurationError: naming the one that cannot be written; or when they are still
+            being closed.
         """
+        if self._closing:
+            raise ConfigurationError(
+                "The audit logs are still being closed; start again once that is done."
+            )
         for audit in self.audits.values():
-            audit.open()
+            if audit not in self._opened:
+                audit.open()
+                self._opened.append(audit)
 
     def reload(self) -> None:
         """Read the policies again; one that is wrong stays as it was."""
@@ -75,8 +85,14 @@ class Guards:
 
         @return: fires when all is on the disk.
         """
-        closing: Deferred[Any] = gatherResults([audit.close() for audit in self.audits.values()])
-        return closing
+        self._closing = True
+        closing: Deferred[Any] = gatherResults([audit.close() for audit in self._opened])
+        return closing.addBoth(self._closed)
+
+    def _closed(self, result: Any) -> Any:
+        self._closing = False
+        self._opened = []
+        return result
 
 
 class GuardedApplication(MultiService):
@@ -86,7 +102,7 @@ class GuardedApplication(MultiService):
 
     def __init__(self, guards: Guards, reactor: Any) -> None:
         """
-        @param guards: the files, already open.
+        @param guards: the files; who wants to know early whether they can be written opens them.
         @param reactor: is told of SIGHUP.
         """
         super().__init__()
@@ -94,9 +110,15 @@ class GuardedApplication(MultiService):
         self._reactor = reactor
 
     def startService(self) -> None:
-        """Start the services; from now on SIGHUP ends nothing."""
-        # Before the services, of which the last tells people that all has begun.
-        self._forget = onHangup(self._reactor, self._guards.reload)
+        """
+        Open what is not open, and start the services; from now on SIGHUP ends nothing.
+
+        @raise ConfigurationError: when an audit log cannot be written.
+        """
+        self._guards.open()
+        if self._forget is None:
+            # Before the services, of which the last tells people that all has begun.
+            self._forget = onHangup(self._reactor, self._guards.reload)
         try:
             super().startService()
         except BaseException:
@@ -105,18 +127,18 @@ class GuardedApplication(MultiService):
 
     def stopService(self) -> Deferred[object]:
         """
-        Stop the services, then close the files.
+        Stop the services, then close the files; until that is done SIGHUP ends nothing.
 
         @return: fires when all is written.
         """
-        self._leaveHangup()
         stopped: Deferred[Any] = super().stopService()
-        return stopped.addBoth(self._close)
+        return stopped.addBoth(self._close).addBoth(self._leaveHangup)
 
-    def _leaveHangup(self) -> None:
+    def _leaveHangup(self, result: Any = None) -> Any:
         if self._forget is not None:
             self._forget()
             self._forget = None
+        return result
 
     def _close(self, result: Any) -> Any:
         return self._guards.close().addCallback(lambda _: result)

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.binding import checkBinds, requireApart
 from twisted_netsuite.net.listening import ListeningService, portName
+from twisted_netsuite.net.mtls import ServerTLSFactory
 from twisted_netsuite.net.names import peerName
 from twisted_netsuite.ops.config import GuardedConfig, Kind, ServiceConfig
 from twisted_netsuite.ops.guards import GuardedApplication, Guards
@@ -159,7 +160,7 @@ class TableService(Service):
                     service.name or "",
                     portName(port),
                     service.dialect,
-                    service.example(dialled(port)),
+                    tried(service.example(dialled(port)), port),
                 )
                 for port in service.ports
             ]
@@ -169,6 +170,20 @@ class TableService(Service):
         # The table is for who looks on; that nobody does is no reason not to serve.
         with contextlib.suppress(OSError):
             print(*lines, sep="\n", file=self._output, flush=True)
+
+
+def tried(example: str, port: IListeningPort) -> str:
+    """
+    Add to a line to try a service with what a client needs where it listens by C{mtls:}.
+
+    @param example: C{netsuite COMMAND ...}.
+    @param port: listens.
+    @return: the line, perhaps with a client's certificate.
+    """
+    if not isinstance(getattr(port, "factory", None), ServerTLSFactory):
+        return example
+    program, command, rest = example.split(" ", 2)
+    return f"{program} {command} --cert CLIENT.pem --ca CA.pem {rest}"
 
 
 def dialled(port: IListeningPort) -> str:

@@ -20,20 +20,26 @@ from twisted.python.failure import Failure
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError, NetsuiteError
 from twisted_netsuite.trust.auditfile import SYSTEM, AuditFile, Disturbed, SystemCalls, reasonOf
 from twisted_netsuite.trust.auditrecord import (
+    MAX_RECORD,
     NOTHING_BEFORE,
     BadRecord,
     Head,
-    Value,
     digestOf,
     encodeMembers,
     openRecord,
     sealRecord,
     timestamp,
 )
+from twisted_netsuite.trust.auditvalue import Value
+from twisted_netsuite.trust.denials import Denials, Sum
 from twisted_netsuite.trust.identity import Identity
 
 #: Bytes of a file before another is begun: some 200,000 records, which a person's tools still open.
 MAX_BYTES = 64 * 1024 * 1024
+
+#: Bytes of JSON of each value where something was refused: the path or the command of an honest
+#: mistake, and not so much that whoever may do nothing can fill the disk.
+MAX_DENIED = 512
 
 #: Records that wait for the disk at a time. One fsync serves them all, so more of them mean a disk
 #: that has stopped, and acts that had better be refused.
@@ -51,6 +57,7 @@ class IAuditLog(Protocol):
         peer: str,
         identity: Identity | str,
         durable: bool = False,
+        denial: bool = False,
         **fields: Value,
     ) -> Deferred[None]:
         """
@@ -61,6 +68,8 @@ class IAuditLog(Protocol):
         @param peer: the peer's address.
         @param identity: who the peer is.
         @param durable: whether to wait until the record is on the disk.
+        @param denial: whether this was refused, which anyone can bring about as often as they like:
+            little is kept of each value, and of very many only the number.
         @param fields: what else there is to tell; text and bytes of any content and length. The
             names C{n}, C{time}, C{previous} and C{hash} are taken.
         @return: fires when the record is written; fails with L{AuditUnavailable} when it cannot be,
@@ -79,6 +88,7 @@ class NoAudit:
         peer: str,
         identity: Identity | str,
         durable: bool = False,
+        denial: bool = False,
         **fields: Value,
     ) -> Deferred[None]:
         """Write nothing, which always succeeds."""
@@ -106,6 +116,7 @@ class AuditNotes:
         peer: str,
         identity: Identity | str,
         durable: bool = False,
+        denial: bool = False,
         **fields: Value,
     ) -> Deferred[None]:
         """Note a record."""
@@ -182,6 +193,7 @@ class AuditLog:
         self._overfull = False
         self._rotateAt = maxBytes
         self._rotationFails = False
+        self._denials = Denials(self._clock, self._tellDenials)
 
     @property
     def head(self) -> Head:
@@ -194,9 +206,16 @@ class AuditLog:
 
         This waits for the disk, so call it before the service listens.
 
+        It can be opened again when it is closed.
+
         @raise ConfigurationError: when another process has it, it does not end as it was written,
-            or it cannot be written.
+            it cannot be written, or it is open here, or being closed.
         """
+        if self._isOpen or self._file.isOpen or self._inFlight is not None:
+            raise ConfigurationError(
+                f"The audit log {self.path!r} is in use here; close it, and wait until it is."
+            )
+        self._rotateAt, self._rotationFails, self._overfull = self._maxBytes, False, False
         try:
             self._continue(self._file.openFirst())
             torn = self._file.setAside(self._head.n + 1)
@@ -217,6 +236,7 @@ class AuditLog:
             if self._file.isRotatedHalf():
                 self._rotateAt = 0
             self._append(_ownRecord("audit.opened"))
+            self._tellGap()
             sync = self._file.beginSync()
             try:
                 sync()
@@ -231,11 +251,13 @@ class AuditLog:
         except ConfigurationError:
             self._file.drop()
             raise
-        self._synced = self._head.n
+        self._synced, self._doubtful = self._head.n, False
         self._isOpen = True
+        self._recovered()
 
     def _continue(self, lines: list[bytes]) -> None:
         """Take the chain up where it ends."""
+        self._head, self._previous = Head(0, NOTHING_BEFORE), NOTHING_BEFORE
         if not lines:
             return
         *before, last = lines
@@ -258,6 +280,7 @@ class AuditLog:
         peer: str,
         identity: Identity | str,
         durable: bool = False,
+        denial: bool = False,
         **fields: Value,
     ) -> Deferred[None]:
         """
@@ -268,14 +291,19 @@ class AuditLog:
         @raise ValueError: when a field's name cannot be one.
         @raise TypeError: when a field's value cannot be one.
         """
+        who = str(identity)
+        # Before it is encoded: who is only counted shall cost little.
+        if denial and self._isOpen and not self._denials.admits(event, service, peer, who):
+            return succeed(None)
         members = encodeMembers(
             {
                 "event": event,
                 "service": service,
                 "peer": peer,
-                "identity": str(identity),
+                "identity": who,
                 **fields,
-            }
+            },
+            MAX_DENIED if denial else MAX_RECORD,
         )
         if not self._isOpen:
             return fail(AuditUnavailable("The audit log is not open; nothing can be recorded."))
@@ -291,6 +319,7 @@ class AuditLog:
         """
         if not self._isOpen:
             return succeed(None)
+        self._denials.stop()
         self._isOpen = False
         done = self._write(_ownRecord("audit.closed"), True)
         done.addBoth(self._closed)
@@ -301,6 +330,20 @@ class AuditLog:
         if result is not None:
             result.trap(AuditUnavailable)
             self._failWaiting(result.getErrorMessage())
+
+    def _tellDenials(self, denied: Sum, times: int) -> bool:
+        """Write down how many denials were not written down by themselves."""
+        members: dict[str, Value] = {
+            "event": denied.event,
+            "service": denied.service,
+            "peer": denied.source,
+            "identity": denied.identity,
+            "suppressed": times,
+        }
+        written: list[None] = []
+        done = self._write(encodeMembers(members, MAX_DENIED), False)
+        done.addCallbacks(written.append, lambda failure: failure.trap(AuditUnavailable) and None)
+        return bool(written)
 
     def _write(self, members: bytes, durable: bool) -> Deferred[None]:
         try:

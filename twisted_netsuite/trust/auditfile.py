@@ -39,9 +39,11 @@ class SystemCalls:
     ftruncate = staticmethod(os.ftruncate)
     fstat = staticmethod(os.fstat)
     stat = staticmethod(os.stat)
+    lstat = staticmethod(os.lstat)
     flock = staticmethod(fcntl.flock)
     link = staticmethod(os.link)
     rename = staticmethod(os.rename)
+    unlink = staticmethod(os.unlink)
     listdir = staticmethod(os.listdir)
 
 
@@ -194,6 +196,8 @@ class AuditFile:
                 raise Disturbed("it is no regular file")
             if status.st_mode & 0o022:
                 raise Disturbed("other users can write to it (chmod go-w)")
+            if status.st_uid not in (0, os.geteuid()):
+                raise Disturbed(f"it belongs to another account (uid {status.st_uid})")
             self._lock(descriptor)
         except BaseException:
             self._closeQuietly(descriptor)
@@ -337,11 +341,9 @@ class AuditFile:
         @raise Disturbed: when something else has changed the file.
         """
         self._check()
-        descriptor = self._calls.open(f"{self.path}.new", _FLAGS, _MODE)
+        descriptor = self._createNew()
         try:
             status = self._calls.fstat(descriptor)
-            if status.st_size:
-                raise Disturbed(f"there is something in {self.path}.new")
             self._calls.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             number = self._newest()
             if not number or not self._isHeld(f"{self.path}.{number}"):
@@ -355,6 +357,19 @@ class AuditFile:
         self._identity = (status.st_dev, status.st_ino)
         self._isNew = True
         self.size = 0
+
+    def _createNew(self) -> int:
+        """Create the next file, in the place of one that a rotation before did not come to use."""
+        path = f"{self.path}.new"
+        flags = _FLAGS | os.O_EXCL
+        with suppress(FileExistsError):
+            return self._calls.open(path, flags, _MODE)
+        status = self._calls.lstat(path)
+        mine = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not mine or status.st_size:
+            raise Disturbed(f"there is something in {path}")
+        self._calls.unlink(path)
+        return self._calls.open(path, flags, _MODE)
 
     def isRotatedHalf(self) -> bool:
         """

@@ -6,17 +6,23 @@ The form is that of C{docs/protocol/audit-log.md}.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
+
+from twisted_netsuite.trust.auditvalue import (
+    Effort,
+    Value,
+    begin,
+    bounded,
+    shareOf,
+    sizeOf,
+)
 
 #: Bytes of a line with its newline: what one write puts into a file whole, and a reader can hold.
 MAX_RECORD = 64 * 1024
@@ -28,15 +34,9 @@ MAX_FIELDS = 64
 #: What stands in C{previous} of the first record.
 NOTHING_BEFORE = "0" * 64
 
-#: JSON readers hold integers as floats up to here without loss (RFC 7493).
-_EXACT = 2**53
-
 #: Bytes of a line beside the members that are cut to fit: C{n}, C{time}, C{previous}, C{hash}, the
 #: braces and the newline, with room to spare.
 _FRAME = 320
-
-#: The least room in which a cut value is told: its length, its digest, and some of it.
-_LEAST = 256
 
 #: Names of members: what a query language takes without quotes.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -45,9 +45,6 @@ _RESERVED = frozenset({"n", "time", "previous", "hash"})
 _SEAL = re.compile(rb',"hash":"([0-9a-f]{64})"\}')
 #: Bytes of the member C{hash}, from its comma to the brace.
 SEAL_SIZE = len(',"hash":""}') + 64
-
-Scalar = str | bytes | int | float | bool | None
-Value = Scalar | Sequence[Scalar]
 
 
 class BadRecord(Exception):
@@ -117,14 +114,16 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat(timespec="microseconds") + "Z"
 
 
-def encodeMembers(members: Mapping[str, Value]) -> bytes:
+def encodeMembers(members: Mapping[str, Value], most: int = MAX_RECORD) -> bytes:
     """
     Write what a record tells, apart from its place in the chain.
 
-    @param members: name to value. Values of any size and with any bytes are taken; what is too long
-        is cut, with its length and digest.
+    @param members: name to value. Text, bytes and lists of any size and with any bytes are taken;
+        what is too long is cut, with its length and digest.
+    @param most: bytes of JSON that one value may have, C{auditvalue.LEAST} or more.
     @return: JSON members without the braces, in ASCII; they fit into a record.
-    @raise ValueError: when a name cannot be a member's, or there are more than L{MAX_FIELDS}.
+    @raise ValueError: when a name cannot be a member's, there are more than L{MAX_FIELDS}, or an
+        integer has more than L{MAX_BITS<twisted_netsuite.trust.auditvalue.MAX_BITS>} bits.
     @raise TypeError: when a value is of another kind.
     """
     for name in members:
@@ -132,21 +131,16 @@ def encodeMembers(members: Mapping[str, Value]) -> bytes:
             raise ValueError(f"{name!r} cannot be the name of an audit field")
     if len(members) > MAX_FIELDS:
         raise ValueError(f"{len(members)} audit fields, and {MAX_FIELDS} are the most")
-    forms = {name: _form(value) for name, value in members.items()}
-    whole = _encode(forms)[1:-1]
-    return whole if len(whole) <= MAX_RECORD - _FRAME else _fit(members, forms)
-
-
-def _fit(members: Mapping[str, Value], forms: Mapping[str, Any]) -> bytes:
-    """Cut the longest values, and no more of them than it takes."""
-    encoded = {name: _encode(form) for name, form in forms.items()}
-    budget = MAX_RECORD - _FRAME - sum(len(name) + 4 for name in members)
-    share = MAX_RECORD
-    while sum(min(len(each), share) for each in encoded.values()) > budget:
-        share = share * 7 // 8
+    effort = Effort()
+    values = [bounded(value, effort) for value in members.values()]
+    room = MAX_RECORD - _FRAME - sum(len(name) + 4 for name in members)
+    # Twice: what cannot have a place is not encoded, and what was encoded is longer again.
+    share = min(most, shareOf(map(sizeOf, values), room))
+    begun = [begin(value, share) for value in values]
+    share = min(most, shareOf([each.size for each in begun], room))
     return b",".join(
-        b'"%s":%s' % (name.encode(), each if len(each) <= share else _cut(members[name], share))
-        for name, each in encoded.items()
+        b'"%s":%s' % (name.encode(), each.fit(share, effort))
+        for name, each in zip(members, begun, strict=True)
     )
 
 
@@ -209,124 +203,3 @@ def isCutOff(rest: bytes) -> bool:
         if digestOf(rest[: seal.start()] + b"}") == seal[1].decode():
             return False
     return True
-
-
-def _encode(form: Any) -> bytes:
-    """
-    Write JSON in ASCII.
-
-    What a terminal, an editor or a reader of lines could take for a line end or a control is an
-    escape then, so the file can be looked at with any program.
-    """
-    encoded = msgspec.json.encode(form)
-    if encoded.isascii() and b"\x7f" not in encoded:
-        return encoded
-    return re.sub(r"[^\x00-\x7e]", _escape, encoded.decode()).encode()
-
-
-def _escape(found: re.Match[str]) -> str:
-    return json.dumps(found[0])[1:-1] if found[0] != "\x7f" else "\\u007f"
-
-
-def _form(value: Value) -> Any:
-    """Turn a value into what JSON can hold without loss."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) <= _EXACT else hex(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        return _textForm(value)
-    if isinstance(value, bytes | bytearray):
-        return _bytesForm(value)
-    if isinstance(value, Sequence):
-        if any(
-            isinstance(each, Sequence) and not isinstance(each, str | bytes | bytearray)
-            for each in value
-        ):
-            raise TypeError("a list in a list cannot be an audit field's value")
-        return [_form(each) for each in value]
-    raise TypeError(f"{type(value).__name__} cannot be an audit field's value")
-
-
-def _textForm(text: str) -> Any:
-    try:
-        # Made anew, as an enumeration's member is a text, and none that JSON knows.
-        return text.encode().decode()
-    except UnicodeEncodeError:
-        data = _bytesOf(text)
-    # File names and arguments that are no UTF-8 come from Python's C{os} in this disguise.
-    if data.decode("utf-8", "surrogateescape") == text:
-        return _bytesForm(data)
-    return {"json": json.dumps(text)}
-
-
-def _bytesForm(data: bytes | bytearray) -> Any:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode()}
-
-
-def _bytesOf(value: str | bytes | bytearray) -> bytes | bytearray:
-    """Tell the bytes that a cut value's length and digest are of."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogatepass")
-
-
-def _cut(value: Value, room: int) -> bytes:
-    """Write the beginning of a value that is too long, with what the whole of it was."""
-    if isinstance(value, str | bytes | bytearray):
-        return _cutText(_bytesOf(value), room)
-    if isinstance(value, Sequence):
-        return _cutList(value, room)
-    return _cutText(str(_form(value)).encode(), room)
-
-
-def _cutText(data: bytes | bytearray, room: int) -> bytes:
-    take = min(room, len(data))
-    try:
-        data.decode()
-        errors = "ignore"
-    except UnicodeDecodeError:
-        errors = ""
-    while True:
-        begun = data[:take]
-        told: Any = (
-            begun.decode("utf-8", errors)
-            if errors
-            else {"base64": base64.b64encode(begun).decode()}
-        )
-        cut = _encode({"cut": told, "length": len(data), "sha256": digestOf(data)})
-        if len(cut) <= room:
-            return cut
-        take = take * 3 // 4
-
-
-def _cutList(values: Sequence[Scalar], room: int) -> bytes:
-    """Keep elements from the first on; a long one gets half of the room that is left."""
-    whole = _encode(_form(values))
-    left = room - _LEAST
-    kept: list[bytes] = []
-    for value in values:
-        element = _encode(_form(value))
-        half = max(left // 2, 0)
-        if len(element) > half and half >= _LEAST:
-            element = _cut(value, half)
-        if len(element) + 1 > left:
-            break
-        kept.append(element)
-        left -= len(element) + 1
-    told = b"[" + b",".join(kept) + b"]"
-    if len(kept) == len(values):
-        return told
-    return b'{"cut":%s,"length":%d,"sha256":"%s"}' % (
-        told,
-        len(values),
-        digestOf(whole).encode(),
-    )

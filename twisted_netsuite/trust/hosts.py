@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 
 from twisted_netsuite.trust.patterns import Glob
 
@@ -35,6 +36,31 @@ def readAddress(host: str) -> Address | None:
         # A zone tells by which link an address is reached, not which one it is.
         return ipaddress.IPv6Address(int(address))
     return address
+
+
+#: The prefixes behind which translators and relays find an IPv4 address, and how many bits of an
+#: address stand behind it: the old IPv4-compatible form, NAT64 (RFC 6052) and 6to4 (RFC 3056).
+_WRAPPINGS = (
+    (ipaddress.IPv6Network("::/96"), 0),
+    (ipaddress.IPv6Network("64:ff9b::/96"), 0),
+    (ipaddress.IPv6Network("2002::/16"), 80),
+)
+
+_LOOPBACKS: tuple[Address, ...] = (
+    ipaddress.IPv4Address("127.0.0.1"),
+    ipaddress.IPv6Address("::1"),
+)
+
+
+def _reached(address: Address) -> Iterator[Address]:
+    """List every address that a connection with one can end at."""
+    yield address
+    if address.is_unspecified:
+        yield from _LOOPBACKS
+    elif isinstance(address, ipaddress.IPv6Address) and not address.is_loopback:
+        for network, behind in _WRAPPINGS:
+            if address in network:
+                yield from _reached(ipaddress.IPv4Address(int(address) >> behind & 0xFFFFFFFF))
 
 
 _HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
@@ -103,14 +129,22 @@ class HostPattern:
             return True
         return self.network is None and readAddress(name) is None and self._glob.fits(name)
 
-    def holds(self, address: Address) -> bool:
+    def holds(self, address: Address, wide: bool = False) -> bool:
         """
         Tell whether an address fits.
 
         @param address: by L{readAddress}.
+        @param wide: whether a network takes in C{0.0.0.0} and C{::} with the addresses of this
+            machine, and what wraps an IPv4 address with that; else it never holds C{0.0.0.0} and
+            C{::}.
         @return: whether it does.
         """
-        return self.every or (self.network is not None and address in self.network)
+        network = self.network
+        if self.every or network is None:
+            return self.every
+        if wide:
+            return any(each in network for each in _reached(address))
+        return not address.is_unspecified and address in network
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

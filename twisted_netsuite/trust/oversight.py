@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import AuditUnavailable, Denied, NetsuiteError
 from twisted_netsuite.trust.audit import IAuditLog, NoAudit
-from twisted_netsuite.trust.auditrecord import Value
+from twisted_netsuite.trust.auditvalue import Value
 from twisted_netsuite.trust.decisions import Decision, Policy
 from twisted_netsuite.trust.identity import Identity
 
@@ -122,6 +122,7 @@ class Oversight:
             peer=peer,
             identity=identity,
             durable=decision.durable,
+            denial=not decision.allowed,
             **fields,
         )
         if decision.allowed:
@@ -146,7 +147,13 @@ class Oversight:
         @param fields: what else there is to tell.
         """
         written = self._audit.record(
-            event, service=self.service, peer=peer, identity=identity, durable=False, **fields
+            event,
+            service=self.service,
+            peer=peer,
+            identity=identity,
+            durable=False,
+            denial=False,
+            **fields,
         )
         # The audit log has told the operator already.
         written.addErrback(lambda failure: failure.trap(AuditUnavailable) and None)

@@ -21,7 +21,9 @@ MAX_PATTERN = 4096
 MAX_PATH = 4096
 
 #: Names of environment variables that make a program load or run something else, or split words
-#: otherwise: what sudo takes out, and what runtimes have added since. No wildcard matches them.
+#: otherwise: what sudo takes out, and what runtimes have added since, in whatever case, as some
+#: programs take both. It can never be complete, so it is no list of what is let through: where a
+#: rule allows, wildcards are bound to a family of names, and leave these out even there.
 DANGEROUS_NAMES = re.compile(
     r"LD_.*|_RLD.*|DYLD_.*|GLIBC_TUNABLES|GCONV_PATH|GETCONF_DIR|LOCPATH|NLSPATH|MALLOC_.*"
     r"|PATH|CDPATH|FPATH|IFS|ENV|BASH_.*|BASHOPTS|SHELLOPTS|SHELL|PS4|PROMPT_COMMAND|GLOBIGNORE"
@@ -29,7 +31,16 @@ DANGEROUS_NAMES = re.compile(
     r"|TERMCAP|TERMINFO|TERMINFO_DIRS|TERMPATH|HOSTALIASES|LOCALDOMAIN|RES_OPTIONS|RESOLV_.*"
     r"|PYTHON.*|PERL.*|RUBY.*|GEM_.*|NODE_.*|JAVA_.*|_JAVA_.*|JDK_.*|CLASSPATH|LUA_.*|GIT_.*"
     r"|EDITOR|VISUAL|PAGER|BROWSER|LESS.*|MANPAGER|SUDO_.*|SSH_.*|OPENSSL_.*|SSL_.*|KRB5.*"
+    r"|TAR_OPTIONS|RSYNC_.*|GZIP|ZIPOPT|UNZIP|MAKEFLAGS|MFLAGS|GNUMAKEFLAGS|MAKEFILES"
+    r"|NPM_CONFIG_.*|PIP_.*|CARGO_.*|RUSTC.*|RUSTFLAGS|GOFLAGS|GOPATH|GOROOT|GOPROXY|GOTOOLCHAIN"
+    r"|CC|CXX|LD|.*_PROXY|CURL_.*|WGETRC|PGSERVICEFILE|PGSYSCONFDIR|PSQL.*|MYSQL_.*|DOCKER_.*"
+    r"|KUBECONFIG|GNUPGHOME|AWS_.*|DOTNET_.*|CORECLR_.*|PHPRC|PHP_.*",
+    re.IGNORECASE,
 )
+
+#: What stands before the first wildcard of a name where a rule allows: the name of a family such
+#: as LC_, which tells what the variables are for. Nobody can know all that a mere * lets through.
+_FAMILY = re.compile(r"[^*?\[]{2,}_")
 
 _WILD = re.compile(r"[*?\[]")
 
@@ -52,7 +63,8 @@ class Glob:
         #: Whether it stands for nothing but itself.
         self.literal = not _WILD.search(text)
         runs = _runs(text)
-        self._runs = [re.compile("".join(run), re.DOTALL) for run in runs]
+        #: Empty where nothing is to be looked for: to compile thousands of names takes seconds.
+        self._runs = [re.compile("".join(run), re.DOTALL) for run in runs if not self.literal]
         self._lastWidth = len(runs[-1])
 
     def __repr__(self) -> str:
@@ -79,6 +91,8 @@ class Glob:
         @param text: anything.
         @return: whether it does, with no regard to what is dangerous.
         """
+        if self.literal:
+            return text == self.text
         if len(self._runs) == 1:
             return self._runs[0].fullmatch(text) is not None
         first, *middle, last = self._runs
@@ -132,6 +146,8 @@ def _translated(found: re.Match[str]) -> str:
         if plain == "[":
             raise ValueError("a [ is never closed; write [[] for the character itself")
         return re.escape(plain)
+    if found["set"].startswith("^") and not found["not"]:
+        raise ValueError("[^ is another way to write [! to some programs only; write [!...]")
     if not found["set"]:
         raise ValueError("[] stands for nothing; write the characters between the brackets")
     return f"[{'^' if found['not'] else ''}{_set(found['set'])}]"
@@ -163,7 +179,7 @@ class PathGlob:
     @cvar DOTS: parts that lead elsewhere than they say.
     """
 
-    __slots__ = ("_parts", "literal", "text")
+    __slots__ = ("_parts", "_shortest", "literal", "text")
 
     DOTS = frozenset({".", ".."})
 
@@ -176,11 +192,10 @@ class PathGlob:
         self.text = text
         #: Whether it stands for nothing but itself.
         self.literal = not _WILD.search(text)
-        self._parts: list[Glob | None] = []
-        for part in text.split("/"):
-            if "**" in part and part != "**":
-                raise ValueError("** stands alone between slashes; write * within a part")
-            self._parts.append(None if part == "**" else Glob(part))
+        self._parts = _parts(text)
+        #: What the shortest forms of paths fit. What a C{..} behind C{**} takes back is not known.
+        climbs = "**" in text and ".." in text.split("/")
+        self._shortest = self._parts if climbs else _parts(shortest(text))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.text!r})"
@@ -199,35 +214,57 @@ class PathGlob:
         if len(text) > MAX_PATH:
             return wide
         if wide:
-            return self._fits(text, True) or self._fits(posixpath.normpath(text), True)
+            return _fit(self._parts, text, True) or _fit(self._shortest, shortest(text), True)
         if self.literal or _dashed(text, self.text) or "\n" in text or "\0" in text:
             return False
-        return self._fits(text, False)
+        return _fit(self._parts, text, False)
 
-    def _fits(self, text: str, wide: bool) -> bool:
-        runs: list[list[Glob]] = [[]]
-        for part in self._parts:
-            if part is None:
-                runs.append([])
-            else:
-                runs[-1].append(part)
-        parts = text.split("/")
-        first, *middle = runs
-        if not _allFit(first, parts[: len(first)], wide):
-            return False
-        if not middle:
-            return len(parts) == len(first)
-        last = middle.pop()
-        start, end = len(first), len(parts) - len(last)
-        if end < start or not _allFit(last, parts[end:], wide):
-            return False
-        for run in middle:
-            while not _allFit(run, parts[start : min(start + len(run), end)], wide):
-                if not _skipped(parts[start : start + 1], wide) or start >= end:
-                    return False
-                start += 1
-            start += len(run)
-        return _skipped(parts[start:end], wide)
+
+def shortest(path: str) -> str:
+    """
+    Write a path without what changes nothing of where it leads, as far as it alone can tell.
+
+    @param path: from the root on or not.
+    @return: without C{.}, C{..} behind a name, and slashes that are not needed.
+    """
+    # normpath keeps two slashes at the beginning, as POSIX lets these mean something. Linux does
+    # not.
+    return posixpath.normpath(re.sub("^//+", "/", path))
+
+
+def _parts(text: str) -> list[Glob | None]:
+    parts: list[Glob | None] = []
+    for part in text.split("/"):
+        if "**" in part and part != "**":
+            raise ValueError("** stands alone between slashes; write * within a part")
+        parts.append(None if part == "**" else Glob(part))
+    return parts
+
+
+def _fit(pattern: Sequence[Glob | None], text: str, wide: bool) -> bool:
+    runs: list[list[Glob]] = [[]]
+    for part in pattern:
+        if part is None:
+            runs.append([])
+        else:
+            runs[-1].append(part)
+    parts = text.split("/")
+    first, *middle = runs
+    if not _allFit(first, parts[: len(first)], wide):
+        return False
+    if not middle:
+        return len(parts) == len(first)
+    last = middle.pop()
+    start, end = len(first), len(parts) - len(last)
+    if end < start or not _allFit(last, parts[end:], wide):
+        return False
+    for run in middle:
+        while not _allFit(run, parts[start : min(start + len(run), end)], wide):
+            if not _skipped(parts[start : start + 1], wide) or start >= end:
+                return False
+            start += 1
+        start += len(run)
+    return _skipped(parts[start:end], wide)
 
 
 def _allFit(globs: Sequence[Glob], parts: Sequence[str], wide: bool) -> bool:
@@ -306,6 +343,16 @@ class VariableName(Glob):
         super().__init__(text)
         if not text or "=" in text:
             raise ValueError("a name holds at least one character and no =; write such as LC_*")
+
+    @property
+    def bound(self) -> bool:
+        """Whether it stands for one name, or for names of one family."""
+        return self.literal or _FAMILY.match(self.text) is not None
+
+    @property
+    def risky(self) -> bool:
+        """Whether it stands for one of L{DANGEROUS_NAMES}, or for nothing but these."""
+        return DANGEROUS_NAMES.fullmatch(_WILD.split(self.text)[0]) is not None
 
     def matches(self, text: str, wide: bool = False) -> bool:
         """

@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -17,13 +18,26 @@ import msgspec
 from twisted_netsuite.trust.decisions import Grant, PlacedRule, Policy, Role
 from twisted_netsuite.trust.identity import NAME
 from twisted_netsuite.trust.rules import RULES, AnyRule, Audit, Service
-from twisted_netsuite.trust.tomllines import Lines, Path
+from twisted_netsuite.trust.tomllines import MAX_DOTS, Lines, Path, deepKey
 from twisted_netsuite.trust.values import IdentityPattern, convertHook
 from twisted_netsuite.wire.text import cleanText
 from twisted_netsuite.wire.words import didYouMean
 
 #: Characters of a value that a sentence shows.
 _SHOWN = 80
+
+#: Faults that are told of one policy. Who mends these sees the next; a file with more is some other
+#: file, and each takes time to find words for.
+MAX_FAULTS = 100
+
+_TOO_DEEP = (
+    f"more than {MAX_DOTS} dots stand in one key; those of a policy have at most two, as in "
+    "[[roles.NAME.exec]]."
+)
+
+
+class _Enough(Exception):
+    """There are as many faults as are told."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,11 @@ def readPolicy(text: str, name: str) -> tuple[Policy, list[Fault]]:
 
     @param text: TOML.
     @param name: the file's name, for what is said of its lines.
-    @return: the policy, which is whole only when there is no fault; and the faults by line.
+    @return: the policy, which is whole only when there is no fault; and the faults by line, up to
+        L{MAX_FAULTS}.
     """
+    if line := deepKey(text):
+        return Policy(), [Fault(line, _TOO_DEEP)]
     try:
         document = tomllib.loads(text)
     except RecursionError:
@@ -54,7 +71,9 @@ def readPolicy(text: str, name: str) -> tuple[Policy, list[Fault]]:
     except ValueError as error:
         return Policy(), [_notToml(str(error), text)]
     reader = _Reader(document, Lines(text), name)
-    policy = reader.read()
+    policy = Policy()
+    with suppress(_Enough):
+        policy = reader.read()
     return policy, sorted(reader.faults, key=lambda fault: fault.line)
 
 
@@ -143,6 +162,8 @@ class _Reader:
     def _fault(self, path: Path, sentence: str) -> None:
         where = dotted(path)
         self.faults.append(Fault(self._lines[path], f"{where} {sentence}"))
+        if len(self.faults) == MAX_FAULTS:
+            raise _Enough
 
     def _source(self, path: Path) -> str:
         return f"{self._name}:{self._lines[path]}"

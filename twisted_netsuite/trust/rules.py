@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import ClassVar, Literal
 
 import msgspec
@@ -33,6 +34,12 @@ _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}")
 Fault = tuple[str, str]
 
 
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    # msgspec evaluates every annotation each time, which for thousands of rules takes seconds.
+    return msgspec.structs.fields(kind)
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=kebab):
     """
     What every rule can say.
@@ -51,7 +58,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
         @return: fields and sentences.
         """
-        for field in msgspec.structs.fields(self):
+        for field in _fields(type(self)):
             given = getattr(self, field.name) != field.default
             if self.deny and given and field.name in self.GIVES:
                 yield field.encode_name, "is for rules that allow, and this one denies; drop it"
@@ -167,6 +174,13 @@ class ExecRule(Rule, frozen=True, kw_only=True):
             yield "shell", "and argv are two ways to run something; write a rule for each"
         if self.argv is None and not self.shell and not self.deny:
             yield "", 'allows nothing; write argv = ["/path/of/program", ...] or shell = true'
+        for index, name in enumerate(() if self.deny else self.env):
+            if not name.bound:
+                yield (
+                    f"env[{index}]",
+                    f"is {name.text!r}, which lets through variables that make programs run "
+                    "others; write whole names, or what they begin with up to a _, as in LC_*",
+                )
         if self.user is not None and not _ACCOUNT.fullmatch(self.user):
             yield "user", f"is {self.user!r}, which is no account's name; write one"
         for index, element in enumerate(self.argv or ()):
@@ -332,7 +346,9 @@ class ProxyRule(Rule, frozen=True, kw_only=True):
         hosts = self.to or ()
         if any(host.matchesName(asked.host) for host in hosts):
             return True
-        held = [any(host.holds(address) for host in hosts) for address in asked.addresses]
+        held = [
+            any(host.holds(address, self.deny) for host in hosts) for address in asked.addresses
+        ]
         return any(held) if self.deny else bool(held) and all(held)
 
     def faults(self) -> Iterator[Fault]:

@@ -14,18 +14,52 @@ from typing import Any
 #: Where something is in a document: keys of tables and indexes of arrays.
 Path = tuple[str | int, ...]
 
-# What can hide a bracket, a comma or an end of line; then these themselves.
+#: Dots that one key or header may hold: right ones have two, as in C{roles.NAME.exec}. The time
+#: that C{tomllib} takes grows with the square of them.
+MAX_DOTS = 10
+
+#: Arrays within each other of which elements have lines of their own; argv needs two.
+MAX_ARRAYS = 4
+
+# What can hide a bracket, a comma or an end of line; then these themselves. A text that never ends
+# is one up to the end, so that its beginning is not looked at again from each of its quotes.
 _TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}'
-    r"|'''.*?'{3,5}"
-    r'|"(?:\\.|[^"\\\n])*"'
-    r"|'[^'\n]*'"
+    r'"""(?:\\.|[^\\]|\\\Z)*?(?:"{3,5}|\Z)'
+    r"|'''.*?(?:'{3,5}|\Z)"
+    r'|"(?:\\.|[^"\\\n])*"?'
+    r"|'[^'\n]*'?"
     r"|\#[^\n]*"
     r"|(?P<mark>[\[\]{},=\n])"
     r"|(?P<blank>[ \t]+)"
-    r"|[^\"'#\[\]{},=\n \t]+",
+    r"|(?P<plain>[^\"'#\[\]{},=\n \t]+)",
     re.DOTALL,
 )
+
+# A part of a key, when it stands for itself, with the dot behind it.
+_PART = re.compile(r"""[ \t]*(?:([A-Za-z0-9_-]+)|"([^"\\]*)"|'([^']*)')[ \t]*(\.|\Z)""")
+
+
+def deepKey(text: str) -> int | None:
+    """
+    Find a key or header of more parts than C{tomllib} can be given.
+
+    @param text: what may be a document.
+    @return: the line of the first, if there is one.
+    """
+    if not any(each.count(".") > MAX_DOTS for each in text.split("\n")):
+        # Nearly always, and by far the fastest to tell.
+        return None
+    line = 1
+    dots = 0
+    for token in _TOKEN.finditer(text):
+        if token["mark"]:
+            dots = 0
+        elif plain := token["plain"]:
+            dots += plain.count(".")
+            if dots > MAX_DOTS:
+                return line
+        line += token.group().count("\n")
+    return None
 
 
 class Lines:
@@ -57,11 +91,13 @@ class Lines:
 
     def _header(self, statement: _Statement) -> Path:
         """Enter the table that a header names, for what follows."""
-        *above, last = _keys(tomllib.loads(statement.key))
+        array = statement.key.startswith("[[")
+        width = 2 if array else 1
+        *above, last = _keys(statement.key.strip()[width:-width])
         path = self._resolved((), above, statement.line)
         path = (*path, last)
         self._lines.setdefault(path, statement.line)
-        if statement.key.startswith("[["):
+        if array:
             count = self._tables.get(path, 0)
             self._tables[path] = count + 1
             path = (*path, count)
@@ -71,7 +107,7 @@ class Lines:
         return path
 
     def _value(self, table: Path, statement: _Statement) -> None:
-        keys = _keys(tomllib.loads(f"{statement.key}= 0"))
+        keys = _keys(statement.key)
         path = self._resolved(table, keys, statement.line)
         for within, line in statement.elements:
             self._lines[(*path, *within)] = line
@@ -105,13 +141,19 @@ class _Statement:
         self.elements: list[tuple[tuple[int, ...], int]] = []
 
 
-def _keys(nested: Any) -> list[str]:
-    """List the keys of tables that hold each other."""
-    keys = []
+def _keys(dotted: str) -> list[str]:
+    """Take a key into its parts."""
+    keys: list[str] = []
+    end = 0
+    while found := _PART.match(dotted, end):
+        keys.append(next(part for part in found.groups() if part is not None))
+        end = found.end()
+        if not found[4]:
+            return keys
+    # One with an escape: slower, and rare.
+    nested: Any = tomllib.loads(f"{dotted}= 0")
+    keys.clear()
     while nested:
-        nested = nested[0] if isinstance(nested, list) else nested
-        if not nested:
-            break
         ((key, nested),) = nested.items()
         keys.append(key)
     return keys
@@ -173,7 +215,7 @@ class _Value:
         elif word == ",":
             bracket, count = self._open.pop()
             self._open.append((bracket, count + 1))
-        elif self._open and all(bracket == "[" for bracket, _ in self._open):
+        elif 0 < len(self._open) <= MAX_ARRAYS and all(bracket == "[" for bracket, _ in self._open):
             within = tuple(count for _, count in self._open)
             self._statement.elements.append((within, line))
         if word in ("[", "{"):
