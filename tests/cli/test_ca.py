@@ -93,7 +93,10 @@ class InitTests(CATestCase):
         before = self.authority().certificate
         self.assertRefused("init", "add --force")
         self.assertEqual(self.authority().certificate, before)
-        self.assertIn("The CA before is kept", self.done("init --force"))
+        printed = self.done("init --force")
+        (kept,) = (self.path / "replaced").iterdir()
+        self.assertIn(f"The CA before is kept in {kept}, for list and revoke;", printed)
+        self.assertEqual(Authority.open(kept).certificate, before)
         self.assertNotEqual(self.authority().certificate, before)
 
     def test_refused(self) -> None:
@@ -168,6 +171,43 @@ class IssueTests(CATestCase):
         self.assertIn("Revoked 1 certificate:", result.stdout)
         states = [each.state(datetime.now(UTC)) for each in self.authority().issued()]
         self.assertEqual(sorted(states), ["revoked", "valid"])
+
+    def test_renewed(self) -> None:
+        """With --force names and roles stay, which is said in one line; given ones replace them."""
+        self.done("issue --server web --san 127.0.0.1 --san ::1")
+        self.done("issue --client anna --role operator --role dev")
+        printed = self.done("issue --server web --force")
+        self.assertIn("Kept from the one before, as no --san was given: 127.0.0.1, ::1\n", printed)
+        printed = self.done("issue --client anna --force")
+        self.assertIn("Kept from the one before, as no --role was given: dev, operator\n", printed)
+        for words, left in (
+            ("issue --server web --force --san ::1", "the server web (::1)"),
+            ("issue --server web --force --san web", "the server web is"),
+            ("issue --server web --force", "the server web is"),
+            ("issue --client anna --force --role dev", "the client anna (dev)"),
+        ):
+            printed = self.done(words)
+            self.assertIn(f"The certificate of {left}", printed)
+            self.assertNotIn("Kept", printed)
+        printed = self.done("issue --client anna --force", "--role", "")
+        self.assertIn("The certificate of the client anna is", printed)
+        self.assertNotIn("Kept", printed)
+
+    def test_renewedByInit(self) -> None:
+        """A new CA in the place of another says, too, what its first certificates keep."""
+        self.done("issue --server web --san ::1")
+        printed = self.done("init --force --server web --client bert")
+        self.assertEqual(printed.count("as no --san was given: ::1\n"), 1)
+        self.assertEqual(printed.count("Kept"), 1)
+
+    def test_otherKind(self) -> None:
+        """A server's bundle is not replaced by a client's, and nobody is told to use --force."""
+        self.done("issue --server web")
+        before = (self.path / "web.pem").read_bytes()
+        for words in ("issue --client web", "issue --client web --force"):
+            self.assertRefused(words, "a server and a client never share a file")
+            self.assertNotIn("--force", self.invoke(words).stderr)
+        self.assertEqual((self.path / "web.pem").read_bytes(), before)
 
     def test_caEnds(self) -> None:
         """It is said when the CA's end is why a certificate is short."""
@@ -312,6 +352,24 @@ class RevokeTests(CATestCase):
         self.assertIn(f"  {serial:032x}: the client anna (operator)\n", printed)
         self.assertIn(f"Next: bring {self.path}/crl.pem to every server", printed)
         self.assertEqual({each.reason for each in self.authority().issued()}, {"keyCompromise"})
+
+    def test_forClients(self) -> None:
+        """Of a server it is said that clients need the list, too, and how they take it."""
+        self.assertNotIn("client, too", self.done("revoke anna"))
+        self.done("issue --server web")
+        printed = self.done("revoke web")
+        self.assertIn(f"Next: bring {self.path}/crl.pem to every server", printed)
+        self.assertIn(
+            "Bring it to every client, too: netsuite's commands take it as --crl", printed
+        )
+
+    def test_reasonWords(self) -> None:
+        """Help and refusal show the reasons as RFC 5280 writes them, and the record has them so."""
+        shown = CliRunner().invoke(main, ["ca", "revoke", "--help"]).stdout
+        refused = self.invoke("revoke anna --reason because").stderr
+        for reason in command.REASONS:
+            self.assertIn(reason, shown)
+            self.assertIn(reason, refused)
 
     def test_again(self) -> None:
         """Doing it again is no failure, and says that there was nothing to do."""

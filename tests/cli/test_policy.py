@@ -79,9 +79,29 @@ class CheckTests(PolicyTestCase):
             self.shown(result.stdout),
             [
                 'FILE:15: warning: shell = true lets "cert:anna" run any command at all.',
+                "note: no service of this version asks about rules for argv of exec, chat.",
                 "FILE is right: 3 roles, 6 rules and 3 identities.",
             ],
         )
+
+    def test_unasked(self) -> None:
+        """Rules about which no service asks are told in one line, and those alone."""
+        head = '[identities]\n"cert:a" = ["x"]\n'
+        for rule, told in (
+            ('[[roles.x.exec]]\nargv = ["/bin/sh"]', "argv of exec"),
+            ("[[roles.x.exec]]\nshell = true", ""),
+            ('[[roles.x.files]]\nactions = ["read", "write"]', "writing and deleting files"),
+            ('[[roles.x.files]]\nactions = ["delete"]', "writing and deleting files"),
+            ("[[roles.x.files]]\ndeny = true", ""),
+            ('[[roles.x.proxy]]\nto = ["*"]', ""),
+            ("[[roles.x.chat]]\ndeny = true", "chat"),
+        ):
+            self.write(f"{head}{rule}\n")
+            result = self.invoke("check")
+            self.assertEqual(result.exit_code, 0, rule)
+            notes = [line for line in self.shown(result.stdout) if line.startswith("note: ")]
+            line = f"note: no service of this version asks about rules for {told}."
+            self.assertEqual(notes, [line] if told else [], rule)
 
     def test_single(self) -> None:
         """One of each is counted as one."""
@@ -185,8 +205,8 @@ class ExplainTests(PolicyTestCase):
             126,
             "denied: cert:anna may not run '/bin/sh' 'a' 'x': no rule allows it; FILE:7 comes "
             "near, but it does not let it run in / (cwd).",
-            "  role:  nothing, given by the certificate, but is not in this policy",
             '  role:  operator, given by FILE:2 ("cert:anna")',
+            "  role:  nothing, given by the certificate, but is not in this policy",
         )
         self.assertAnswer(
             "--as token:x chat name x",
@@ -218,6 +238,21 @@ class ExplainTests(PolicyTestCase):
             0,
             "allowed: cert:anna may have a shell run 'rm -rf /': FILE:15 allows it.",
         )
+
+    def test_unasked(self) -> None:
+        """What no service of this version asks is marked so, whatever the answer is."""
+        note = "  note:  no service of this version asks this"
+        for words, marked in (
+            ("exec -- /bin/sh a x", True),
+            ("exec --shell -- ls", False),
+            ("files read /x", False),
+            ("files write /x", True),
+            ("files delete /x", True),
+            ("chat name anna", True),
+            ("proxy 10.0.0.1:80", False),
+        ):
+            result = self.invoke("explain", "--as", "anna", *words.split())
+            self.assertEqual(result.stdout.splitlines()[-1] == note, marked, words)
 
     def test_bytes(self) -> None:
         """Arguments that are no text are asked for as they are, and shown clean."""
@@ -291,7 +326,9 @@ class PageTests(SynchronousTestCase):
         os.mkdir(home)
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(home)
-        for name, table in zip(("policy.toml", "bad.toml", "odd.toml"), tables, strict=True):
+        for name, table in zip(
+            ("policy.toml", "bad.toml", "odd.toml", "ban.toml"), tables, strict=True
+        ):
             Path(name).write_text(table, encoding="utf-8")
             Path(name).chmod(0o600)
         shown = "".join(consoles)

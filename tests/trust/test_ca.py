@@ -4,6 +4,7 @@ A certificate authority: what its certificates say, what it remembers, and what 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.trust.authorities import (
     assertWhole,
@@ -44,7 +45,7 @@ from twisted_netsuite.trust.ca import CA_DAYS, CLIENT_DAYS, MAX_DAYS, SERVER_DAY
 from twisted_netsuite.trust.certificates import BACKDATE
 from twisted_netsuite.trust.durable import DurableDirectory
 from twisted_netsuite.trust.identity import NAME, certificateIdentity
-from twisted_netsuite.trust.issued import Issued
+from twisted_netsuite.trust.issued import Issued, issuedIn
 
 NOW = datetime(2027, 3, 1, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -250,6 +251,8 @@ class ReplaceTests(AuthorityTestCase):
         before = content(self.path)
         new = Authority.create(self.path, force=True, now=NOW)
         self.assertNotEqual(new.certificate, self.authority.certificate)
+        self.assertEqual(new.replaced, self.kept())
+        self.assertIsNone(self.authority.replaced)
         old = Authority.open(self.kept())
         self.assertEqual(
             content(self.kept()),
@@ -291,6 +294,38 @@ class ReplaceTests(AuthorityTestCase):
         new = Authority.create(self.path, force=True, now=NOW)
         record.write_bytes(data)
         self.assertEqual(new.issued(), [])
+
+    def test_links(self) -> None:
+        """What links in its directory lead to stays as it is: nothing goes in or out by them."""
+        outside = Path(self.mktemp())
+        outside.mkdir(0o700)
+        (outside / "mine.pem").write_bytes(b"mine")
+        (self.path / "issued").rename(self.path / "moved")
+        os.symlink(outside.absolute(), self.path / "issued")
+        os.symlink(outside.absolute(), self.path / "replaced")
+        create = partial(Authority.create, self.path, now=NOW)
+        self.assertRefused("issued' is a link", create, force=True)
+        self.assertRefused("issued' is a link", self.client, "anna")
+        self.assertRefused("issued' is a link", self.authority.revoke, "anna")
+        self.assertRefused("issued' is a link", self.authority.issued)
+        (self.path / "issued").unlink()
+        (self.path / "moved").rename(self.path / "issued")
+        self.assertRefused("replaced' is a link", create, force=True)
+        self.assertEqual(content(outside), {"mine.pem": b"mine"})
+
+    def test_foreign(self) -> None:
+        """Nobody, not even root, works in a directory of another account."""
+        if os.geteuid():
+            raise SkipTest("only root can give a directory away")
+        self.client("anna")
+        create = partial(Authority.create, self.path, now=NOW, force=True)
+        for place in (self.path / "issued", self.path):
+            os.chown(place, 12345, -1)
+            for act in (create, partial(self.client, "bob"), self.authority.issued):
+                self.assertRefused("belongs to another account (uid 12345)", act)
+            os.chown(place, 0, -1)
+        os.chown(self.path, 12345, -1)
+        self.assertRefused("run this as its owner", Authority.open, self.path)
 
     def test_broken(self) -> None:
         """A CA that is broken can be replaced, and is kept as it is."""
@@ -484,6 +519,82 @@ class IssueTests(AuthorityTestCase):
             self.assertRefused(words, issue, name)
         self.assertRefused("folder.pem' cannot be written: ", self.client, "folder", force=True)
 
+    def test_otherKind(self) -> None:
+        """A server's bundle is never replaced by a client's of that name, nor the other way."""
+        self.server("web")
+        self.client("anna")
+        for issue, name in ((self.client, "web"), (self.server, "anna")):
+            for force in (False, True):
+                words = "choose another name, as a server and a client never share a file."
+                self.assertRefused(words, issue, name, force=force)
+        Authority.create(self.path, force=True, now=NOW)
+        self.assertRefused("never share a file", self.client, "web", force=True)
+
+    def test_renewed(self) -> None:
+        """Whoever is issued anew keeps names and roles, unless others are given."""
+        self.server("web", sans=["www.example.org", "::1"])
+        self.client("anna", roles=["operator", "dev"])
+        for _ in range(2):
+            self.server("web", force=True)
+            self.client("anna", force=True)
+            server, client = map(self.described, ("web", "anna"))
+            self.assertEqual(server.sans, ("web", "www.example.org", "::1"))
+            self.assertEqual(client.roles, ("dev", "operator"))
+        self.server("web", sans=["::2"], force=True)
+        self.client("anna", roles=["dev"], force=True)
+        self.assertEqual(self.described("web").sans, ("web", "::2"))
+        self.assertEqual(self.described("anna").roles, ("dev",))
+        self.server("web", sans=[], force=True)
+        self.client("anna", roles=[], force=True)
+        self.assertEqual(self.described("web").sans, ("web",))
+        self.assertEqual(self.described("anna").roles, ())
+
+    def test_renewedMoved(self) -> None:
+        """So it is when the bundle was moved to where it is used, by the newest one's record."""
+        for day, role in enumerate(("dev", "operator")):
+            at = NOW + day * DAY
+            self.authority.issueClient("anna", roles=[role], now=at, force=True)
+        (self.path / "anna.pem").unlink()
+        self.client("anna", force=True)
+        self.assertEqual(self.described("anna").roles, ("operator",))
+
+    def test_renewedOfAnother(self) -> None:
+        """A bundle of the CA before is enough; one that was put there for another is not."""
+        self.server("web", sans=["::1"])
+        self.client("anna", roles=["dev"])
+        (self.path / "bert.pem").write_bytes((self.path / "anna.pem").read_bytes())
+        new = Authority.create(self.path, force=True, now=NOW)
+        new.issueServer("web", force=True, now=NOW)
+        new.issueClient("bert", force=True, now=NOW)
+        self.assertEqual(self.described("web").sans, ("web", "::1"))
+        self.assertEqual(self.described("bert").roles, ())
+
+    def described(self, name: str) -> Issued:
+        """Tell what a bundle says."""
+        return issuedIn(self.path / f"{name}.pem")
+
+    def test_owner(self) -> None:
+        """A bundle that is replaced keeps account and group, and its mode is for these alone."""
+        if os.geteuid() != 0:
+            raise SkipTest("Only root can give a file away.")
+        bundle = self.client("anna")
+        os.chown(bundle, 4321, 1234)
+        self.client("anna", force=True)
+        status = bundle.stat()
+        self.assertEqual((status.st_uid, status.st_gid), (4321, 1234))
+        self.assertEqual(stat.S_IMODE(status.st_mode), 0o600)
+
+    def test_ownerNotAllowed(self) -> None:
+        """Where a file cannot be given away, the bundle is replaced all the same."""
+
+        def fchown(*args: object) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        self.client("anna", roles=["dev"])
+        self.patch(os, "fchown", fchown)
+        self.client("anna", force=True)
+        self.assertEqual(len(self.authority.issued()), 2)
+
     def test_force(self) -> None:
         """A name is issued anew with a fresh key; the older certificate can still be revoked."""
         old = self.client("anna").read_bytes()
@@ -632,7 +743,8 @@ class RevokeTests(AuthorityTestCase):
         self.authority.issueClient("anna", now=NOW - 9 * DAY, days=3)
         for _ in range(2):
             self.client("anna", force=True)
-        self.server("anna", force=True)
+        (self.path / "anna.pem").unlink()
+        self.server("anna")
         self.client("bert")
         revoked = self.authority.revoke("anna", now=NOW)
         kinds = sorted(each.kind for each in revoked)

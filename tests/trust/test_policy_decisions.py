@@ -64,16 +64,45 @@ class RoleTests(SynchronousTestCase):
     """
 
     def test_order(self) -> None:
-        """First the certificate's roles, then those of the lines that fit, in the file's order."""
+        """First the lines for just this one, then the certificate, then lines with wildcards."""
         policy = read(self.POLICY)
         self.assertEqual(list(policy.rolesOf(ANNA)), ["b", "a", "c", "e"])
         held = policy.rolesOf(Identity("cert", "anna", frozenset({"z", "e"})))
-        self.assertEqual(list(held), ["e", "z", "b", "a", "c"])
+        self.assertEqual(list(held), ["b", "a", "e", "z", "c"])
         self.assertEqual((held["e"], held["c"]), (BY_CERTIFICATE, 'p:4 ("cert:*")'))
         general = read(
             '[identities]\n"cert:*" = ["b"]\n"cert:anna" = ["a"]\n[roles]\na = {}\nb = {}'
         )
-        self.assertEqual(list(general.rolesOf(ANNA)), ["b", "a"])
+        self.assertEqual(list(general.rolesOf(ANNA)), ["a", "b"])
+
+    def test_ban(self) -> None:
+        """A line for just one identity takes back what its certificate gives, for it alone."""
+        policy = read("""
+            [identities]
+            "cert:*" = ["operator"]
+            "cert:mallory" = ["banned"]
+            [roles.operator]
+            exec = [{shell = true}]
+            files = [{}]
+            chat = [{names = ["*"]}]
+            proxy = [{to = ["*"]}]
+            [roles.banned]
+            exec = [{deny = true}]
+            files = [{deny = true}]
+            chat = [{deny = true}]
+            proxy = [{deny = true}]
+        """)
+        for name, allowed in (("mallory", False), ("anna", True)):
+            who = Identity("cert", name, frozenset({"operator"}))
+            for answer in (
+                policy.shell(who, b"true"),
+                policy.files(who, "read", "/x"),
+                policy.chat(who, "name", "x"),
+                policy.proxy(who, "x", 1),
+            ):
+                self.assertIs(answer.allowed, allowed, answer)
+                if not allowed:
+                    self.assertEqual(answer.grant, 'p:4 ("cert:mallory")')
 
     def test_method(self) -> None:
         """The same name by another method is somebody else."""
@@ -174,6 +203,18 @@ class DecisionTests(SynchronousTestCase):
             self.assertTrue(reason.isprintable(), reason)
             self.assertLess(len(reason), 1000)
 
+    def test_argvForShell(self) -> None:
+        """Whoever has rules with argv alone is told that these are not for a shell."""
+        aside = "cert:anna may not have a shell run 'ls': no rule allows it{}."
+        for rules, told in (
+            ('[[roles.x.exec]]\nargv = ["/bin/ls"]\n', "; an argv rule is not for a shell"),
+            ('[[roles.x.exec]]\nargv = ["..."]\n', "; an argv rule is not for a shell"),
+            ('[[roles.x.exec]]\nargv = ["/bin/ls"]\ndeny = true\n', ""),
+            ("[[roles.x.files]]\n", ""),
+        ):
+            policy = read(f'[identities]\n"cert:anna" = ["x"]\n{rules}')
+            self.assertEqual(policy.shell(ANNA, b"ls").reason, aside.format(told))
+
     def test_durable(self) -> None:
         """A rule says whether the audit log comes first, else the file does."""
         for audit, rule, durable in (
@@ -265,8 +306,8 @@ class ExecTests(SynchronousTestCase):
         ):
             answer = withRules(
                 "exec",
-                'argv = ["..."]\ncwd = ["/**"]\nenv = ["*"]',
-                'shell = true\ncwd = ["/**"]\nenv = ["*"]',
+                'argv = ["..."]\ncwd = ["/**"]\nenv = ["LANG_*"]',
+                'shell = true\ncwd = ["/**"]\nenv = ["LANG_*"]',
             ).exec(ANNA, request)
             self.assertEqual((answer.allowed, answer.rule), (False, None), request)
             self.assertTrue(answer.reason.endswith("."), answer.reason)
@@ -292,7 +333,8 @@ class ExecTests(SynchronousTestCase):
         ):
             self.assertIs(self.allowed(rule, ExecRequest([b"/a"], env=env)), allowed, env)
         asked = ExecRequest([b"/a"], env=["LD_PRELOAD"])
-        self.assertFalse(self.allowed('argv = ["/a"]\nenv = ["*"]', asked))
+        config = ExecRequest([b"/a"], env=["npm_config_script_shell"])
+        self.assertFalse(self.allowed('argv = ["/a"]\nenv = ["npm_*"]', config))
         self.assertFalse(self.allowed('argv = ["/a"]\nenv = ["LD_*"]', asked))
         self.assertTrue(self.allowed('argv = ["/a"]\nenv = ["LD_PRELOAD"]', asked))
 
@@ -337,12 +379,23 @@ class ExecTests(SynchronousTestCase):
             ('argv = ["*", "x"]', argv("/a", "x")),
             ('argv = ["/a", "/etc/*"]', argv("/a", "/etc/../etc/./x")),
             ('argv = ["/a", "/etc/**"]', argv("/a", "/srv/../etc//x")),
+            ('argv = ["/a", "/etc/shadow"]', argv("/a", "//etc/shadow")),
+            ('argv = ["/a", "/etc/shadow"]', argv("/a", "//etc/../etc/shadow")),
             ('env = ["B*"]', ExecRequest([b"/a"], env=["A", "B"])),
             ('cwd = ["/etc/**"]', ExecRequest([b"/a"], cwd=b"/etc/x")),
         ):
             self.assertTrue(self.allowed(allow, request), request)
             self.assertFalse(self.allowed([f"deny = true\n{deny}", allow], request), deny)
             self.assertTrue(self.allowed([allow, f"deny = true\n{deny}"], request), deny)
+
+    def test_denySpellings(self) -> None:
+        """One path that is denied before all are allowed is denied however it is written."""
+        rules = ['deny = true\nargv = ["/bin/cat", "/etc/shadow"]', 'argv = ["/bin/cat", "/**"]']
+        for path in ("/etc/shadow", "//etc/shadow", "///etc//shadow", "//etc/../etc/shadow",
+                     "/../etc/shadow", "//./etc/shadow", "/etc/shadow/"):  # fmt: skip
+            self.assertFalse(self.allowed(rules, argv("/bin/cat", path)), path)
+        for path in ("/etc/shadow2", "//etc/passwd"):
+            self.assertTrue(self.allowed(rules, argv("/bin/cat", path)), path)
 
     def test_denyIsNarrow(self) -> None:
         """A rule that denies some leaves the others."""
@@ -501,6 +554,19 @@ class ProxyTests(SynchronousTestCase):
         self.assertFalse(self.allowed("a.example.org", 80, "11.0.0.1", "127.0.0.1"))
         self.assertFalse(self.allowed("a.example.org", 80, "::ffff:169.254.169.254"))
         self.assertFalse(self.allowed("a.example.org", 80, "nonsense"))
+
+    def test_thisMachine(self) -> None:
+        """No spelling of this machine's addresses gets around a rule that denies them."""
+        deny = 'deny = true\nto = ["127.0.0.0/8"]'
+        policy = withRules("proxy", deny, 'to = ["0.0.0.0/0", "::/0", "*.example.org"]')
+        for host in ("0.0.0.0", "::", "::ffff:0.0.0.0", "::127.0.0.1", "::0.0.0.0",
+                     "64:ff9b::127.0.0.1", "64:ff9b::", "2002:7f00:1::",
+                     "2002:7f00:1::5%1"):  # fmt: skip
+            self.assertFalse(policy.proxy(ANNA, host, 80).allowed, host)
+            named = policy.proxy(ANNA, "a.example.org", 80, ["10.0.0.1", host])
+            self.assertFalse(named.allowed, host)
+        for host in ("10.0.0.1", "64:ff9b::10.0.0.1", "2002:a00:1::", "2001:db8::1"):
+            self.assertTrue(policy.proxy(ANNA, host, 80).allowed, host)
 
     def test_every(self) -> None:
         """A star is every host and every port; a rule that denies needs nothing to deny all."""

@@ -39,7 +39,7 @@ class ReviewTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """Nothing is told of what can be meant."""
         self.assertEqual(told(""), [])
-        self.assertEqual(ofRules("exec", 'argv = ["/bin/sh", "x"]\nenv = ["LANG", "*"]'), [])
+        self.assertEqual(ofRules("exec", 'argv = ["/bin/sh", "x"]\nenv = ["LANG", "LC_*"]'), [])
 
     def test_unheld(self) -> None:
         """A role that nobody has is told; one that is only included is had."""
@@ -88,6 +88,11 @@ class ReviewTests(SynchronousTestCase):
         """Dangerous variables, and accounts and roots that are not there, are told."""
         rule = 'argv = ["/bin/sh"]\n'
         self.assertIn("the variable LD_PRELOAD", ofRules("exec", rule + 'env = ["LD_PRELOAD"]')[0])
+        for name in ("TAR_OPTIONS", "npm_config_shell", "http_proxy", "HTTPS_PROXY", "MAKEFLAGS"):
+            self.assertIn(f"variable {name} ", ofRules("exec", f'{rule}env = ["{name}"]')[0])
+        self.assertIn(
+            "'npm_config_*' lets nothing", ofRules("exec", rule + 'env = ["npm_config_*"]')[0]
+        )
         self.assertIn("is no account", ofRules("exec", rule + 'user = "no-such-account"')[0])
         self.assertEqual(ofRules("exec", rule + 'user = "root"'), [])
         self.assertIn("is no directory", ofRules("files", 'root = "/nonesuch"')[0])

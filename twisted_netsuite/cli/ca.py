@@ -5,7 +5,6 @@ C{netsuite ca}: a certificate authority in a directory, made and used without a 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -37,7 +36,7 @@ REASONS = (
 SOON_DAYS = 30
 
 _REPLACED = (
-    "The CA before is kept in the directory replaced; its bundles are no use with the new one: "
+    "The CA before is kept in {}, for list and revoke; its bundles are no use with the new one: "
     "issue them again, with --force."
 )
 
@@ -59,8 +58,8 @@ def ca() -> None:
     """Make a certificate authority, and certificates for servers and clients.
 
     DIR is the authority's directory. Whoever can read DIR/ca-key.pem can be anybody, so keep DIR on
-    one machine and copy to the others only what they need: a party's own bundle, ca.pem, and for a
-    server crl.pem.
+    one machine and copy to the others only what they need: a party's own bundle, ca.pem, and, for
+    servers and for clients that look for revoked ones, crl.pem.
     """
 
 
@@ -96,7 +95,6 @@ def init(
         party.server(each, ())
     for each in clients:
         party.client(each, ())
-    replaced = os.path.lexists(os.path.join(directory, "ca.pem"))
     authority = Authority.create(directory, name=name, days=days, force=force)
     issue = shlex.join(["netsuite", "ca", "issue", directory])
     _print(
@@ -104,14 +102,16 @@ def init(
         f"  {authority.certificatePath}: its certificate, for every server and client",
         f"  {authority.crlPath}: what it has revoked, for every server",
         f"  {authority.keyPath}: its private key, for nobody else",
-        *([_REPLACED] if replaced else []),
+        *([_REPLACED.format(authority.replaced)] if authority.replaced else []),
     )
     if not servers and not clients:
         _print(f"Next: {issue} --server localhost", f"      {issue} --client anna")
     for each in servers:
-        _printIssued(authority, directory, authority.issueServer(each, force=force))
+        path = authority.issueServer(each, force=force)
+        _printIssued(authority, directory, path, renewed=force)
     for each in clients:
-        _printIssued(authority, directory, authority.issueClient(each, force=force))
+        path = authority.issueClient(each, force=force)
+        _printIssued(authority, directory, path, renewed=force)
 
 
 @ca.command()
@@ -135,7 +135,9 @@ def issue(
 ) -> None:
     """Make a key and a certificate for one server or client, as one file in DIR.
 
-    It is called NAME.pem. --san and --role may be given many times. No certificate outlives its CA.
+    It is called NAME.pem. --san and --role may be given many times; with --force and without them,
+    those of the newest certificate of this name are kept (--role '' keeps none). No certificate
+    outlives its CA.
     """
     if (server is None) == (client is None):
         raise click.UsageError("Give one of --server and --client.")
@@ -147,14 +149,15 @@ def issue(
 
     authority = Authority.open(directory)
     if server is not None:
-        path = authority.issueServer(server, sans=sans, days=days, force=force)
+        path = authority.issueServer(server, sans=sans or None, days=days, force=force)
     else:
         assert client is not None
-        path = authority.issueClient(client, roles=roles, days=days, force=force)
-    _printIssued(authority, directory, path)
+        given = () if roles == ("",) else roles or None
+        path = authority.issueClient(client, roles=given, days=days, force=force)
+    _printIssued(authority, directory, path, renewed=force and not sans and not roles)
 
 
-def _printIssued(authority: Authority, directory: str, path: Path) -> None:
+def _printIssued(authority: Authority, directory: str, path: Path, renewed: bool) -> None:
     from twisted_netsuite.trust.issued import issuedIn
 
     made = issuedIn(path)
@@ -164,9 +167,17 @@ def _printIssued(authority: Authority, directory: str, path: Path) -> None:
     _print(
         f"The certificate of {_who(made)} is valid {until}.",
         f"  {path}: private key and certificate, for this {made.kind} alone",
+        *(_kept(made) if renewed else []),
         *_others(authority, directory, made),
         f"Next: {_next(authority, path, made)}",
     )
+
+
+def _kept(made: Issued) -> Iterator[str]:
+    """Say what a certificate has that nobody asked for."""
+    if names := made.roles or made.sans[1:]:
+        option = "--role" if made.roles else "--san"
+        yield f"Kept from the one before, as no {option} was given: {', '.join(names)}"
 
 
 def _who(made: Issued) -> str:
@@ -259,21 +270,35 @@ def _record(each: Issued, now: datetime) -> dict[str, object]:
     }
 
 
+_FOR_CLIENTS = (
+    "      Bring it to every client, too: netsuite's commands take it as --crl, and mtls: as crl=."
+)
+
+
+def _reason(context: click.Context, option: click.Parameter, given: str) -> str:
+    """Take a reason in any case; click's own choice shows such words in small letters."""
+    for reason in REASONS:
+        if reason.lower() == given.lower():
+            return reason
+    raise click.BadParameter(f"{given!r} is not one of {', '.join(REASONS)}.", context, option)
+
+
 @ca.command()
 @_DIRECTORY
 @click.argument("name", required=False)
 @click.option("--serial", metavar="HEX", help="Only the certificate with this serial number.")
 @click.option(
     "--reason",
-    type=click.Choice(REASONS, case_sensitive=False),
+    callback=_reason,
+    metavar="REASON",
     default="unspecified",
     show_default=True,
-    help="Why.",
+    help=f"Why: {', '.join(REASONS)}.",
 )
 def revoke(directory: str, name: str | None, serial: str | None, reason: str) -> None:
     """Revoke every certificate of NAME that has not expired, or only one.
 
-    Servers know of it once they have the new DIR/crl.pem and a SIGHUP.
+    Servers know of it once they have the new DIR/crl.pem and a SIGHUP, clients once they have it.
     """
     if (name is None) == (serial is None):
         raise click.UsageError("Give one of NAME and --serial.")
@@ -290,6 +315,7 @@ def revoke(directory: str, name: str | None, serial: str | None, reason: str) ->
         f"Revoked {count}:",
         *(f"  {each.hexSerial}: {_who(each)}" for each in revoked),
         f"Next: bring {authority.crlPath} to every server, and send each a SIGHUP.",
+        *([_FOR_CLIENTS] if any(each.kind == "server" for each in revoked) else []),
     )
 
 

@@ -34,11 +34,12 @@ def check(file: str) -> None:
     """Say what is wrong in FILE.
 
     Each fault is FILE:LINE and a sentence on stderr, and the status is then 125. What is right but
-    suspicious is told on standard output: it changes no status.
+    suspicious is told on standard output, and what no service of this version asks about: they
+    change no status.
     """
     from twisted_netsuite.trust.policy import faultLine, loadText
     from twisted_netsuite.trust.reading import readPolicy
-    from twisted_netsuite.trust.review import review
+    from twisted_netsuite.trust.review import review, unasked
 
     found, faults = readPolicy(_orExit(lambda: loadText(file, ours=False)), file)
     for fault in faults:
@@ -49,6 +50,8 @@ def check(file: str) -> None:
         click.echo(f"{where}: warning: {cleanText(sentence)}")
     if owner := _otherOwner(file):
         click.echo(f"{cleanText(file)}: warning: {owner}")
+    if idle := unasked(found):
+        click.echo(f"note: no service of this version asks about rules for {', '.join(idle)}.")
     click.echo(f"{cleanText(file)} is right: {_counted(found)}.")
 
 
@@ -110,7 +113,7 @@ def explain(
     netsuite policy explain FILE --as NAME proxy HOST:PORT
 
     The status is 0 when it is allowed and 126 when it is denied. A NAME alone is that of a
-    certificate.
+    certificate. Services of this version ask about exec --shell, files read and proxy alone.
     """
     unused = [name for name, value in options.items() if value and name not in _OPTIONS[service]]
     if unused:
@@ -124,6 +127,8 @@ def explain(
         click.echo(f"{cleanText(who)} is taken for {identity}.")
     for line in _told(decision, found, identity):
         click.echo(cleanText(line))
+    if not _ASKED_BY_SERVICES[service](request, options):
+        click.echo("  note:  no service of this version asks this")
     raise SystemExit(0 if decision.allowed else Denied.exitStatus)
 
 
@@ -193,6 +198,14 @@ def _askProxy(
         raise click.UsageError("Give one HOST:PORT, with brackets around an IPv6 address.")
     return policy.proxy(identity, found[1] or found[2], int(found[3]), options["resolved"])
 
+
+#: Whether a service of this version asks such a thing.
+_ASKED_BY_SERVICES: dict[str, Callable[[Sequence[str], Mapping[str, Any]], bool]] = {
+    "exec": lambda request, options: bool(options["shell"]),
+    "files": lambda request, options: request[0] == "read",
+    "chat": lambda request, options: False,
+    "proxy": lambda request, options: True,
+}
 
 _ASKED = {"exec": _askExec, "files": _askFiles, "chat": _askChat, "proxy": _askProxy}
 

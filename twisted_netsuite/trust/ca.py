@@ -64,17 +64,22 @@ class Authority:
 
     @ivar path: its directory.
     @ivar certificate: its own.
+    @ivar replaced: the directory of the one before, when this was just made in its place.
     """
 
-    def __init__(self, path: Path, certificate: x509.Certificate) -> None:
+    def __init__(
+        self, path: Path, certificate: x509.Certificate, replaced: Path | None = None
+    ) -> None:
         """
         Not to be called: see L{create} and L{open}.
 
         @param path: its directory.
         @param certificate: its own.
+        @param replaced: the directory of the one before.
         """
         self.path = path
         self.certificate = certificate
+        self.replaced = replaced
 
     @property
     def certificatePath(self) -> Path:
@@ -88,7 +93,7 @@ class Authority:
 
     @property
     def crlPath(self) -> Path:
-        """The file of its revocation list, which every server needs."""
+        """The file of its revocation list, for servers, and clients that look at it."""
         return self.path / REVOKED
 
     @property
@@ -139,14 +144,14 @@ class Authority:
             CERTIFICATE: _pem(own),
             KEY: certificates.keyPEM(key),
         }
-        found(Path(path), contents, moment, force)
-        return cls(Path(path), own)
+        replaced = found(Path(path), contents, moment, force)
+        return cls(Path(path), own, replaced)
 
     def issueServer(
         self,
         name: str,
         *,
-        sans: Iterable[str] = (),
+        sans: Iterable[str] | None = None,
         days: int = SERVER_DAYS,
         now: datetime | None = None,
         force: bool = False,
@@ -155,20 +160,22 @@ class Authority:
         Issue a certificate to a server.
 
         @param name: a DNS name, whose first label may be C{*}, or an IP address.
-        @param sans: other names that clients know it by.
+        @param sans: other names that clients know it by; with C{force} and without these, those of
+            its newest certificate.
         @param days: how long it is valid, unless the authority ends before that.
         @param now: when it begins.
         @param force: whether its bundle may replace another file.
         @return: the bundle: private key and certificate.
         @raise ConfigurationError: when that cannot be done, or must not.
         """
-        return self._issue(party.server(name, sans), days, now, force)
+        whom = party.server(name, sans or ())
+        return self._issue(whom, days, now, force, force and sans is None)
 
     def issueClient(
         self,
         name: str,
         *,
-        roles: Iterable[str] = (),
+        roles: Iterable[str] | None = None,
         days: int = CLIENT_DAYS,
         now: datetime | None = None,
         force: bool = False,
@@ -177,23 +184,28 @@ class Authority:
         Issue a certificate to a client.
 
         @param name: its name, as L{trust.identity.certificateIdentity} will read it.
-        @param roles: its roles, as well.
+        @param roles: its roles, as well; with C{force} and without these, those of its newest
+            certificate.
         @param days: how long it is valid, unless the authority ends before that.
         @param now: when it begins.
         @param force: whether its bundle may replace another file.
         @return: the bundle: private key and certificate.
         @raise ConfigurationError: when that cannot be done, or must not.
         """
-        return self._issue(party.client(name, roles), days, now, force)
+        whom = party.client(name, roles or ())
+        return self._issue(whom, days, now, force, force and roles is None)
 
-    def _issue(self, whom: Party, days: int, now: datetime | None, force: bool) -> Path:
+    def _issue(
+        self, whom: Party, days: int, now: datetime | None, force: bool, renew: bool
+    ) -> Path:
         moment = _moment(now)
         end = _end(moment, days)
         with self._changing() as directory, openIndex(directory) as index:
             index.clear()
-            if not force:
-                _refuseTaken(directory, whom)
+            holder = _refuseTaken(directory, whom, force)
             signer = readSigner(directory, moment)
+            if renew:
+                whom = _asBefore(directory, index, signer.certificate, whom, holder)
             key = certificates.newKey()
             certificate = certificates.partyCertificate(
                 signer.certificate,
@@ -272,7 +284,7 @@ def _handOut(
 ) -> None:
     record = describe(certificate).hexSerial + SUFFIX
     with (
-        directory.draft(name, bundle) as bundleDraft,
+        directory.draft(name, bundle, keepOwner=force) as bundleDraft,
         index.draft(record, _pem(certificate)) as recordDraft,
     ):
         # The record is first: what is out there can always be found, and revoked.
@@ -302,17 +314,50 @@ def _extend(
         directory.publish(draft, replace=True)
 
 
-def _refuseTaken(directory: DurableDirectory, whom: Party) -> None:
+def _refuseTaken(directory: DurableDirectory, whom: Party, force: bool) -> Issued | None:
+    """Tell whose bundle is there that may be replaced, if any is."""
     if not directory.has(whom.fileName):
-        return
+        return None
+    holder = None
     what = "and is no bundle made here"
     with suppress(ConfigurationError):
         holder = describe(readCertificate(directory, whom.fileName))
         what = f"for the {holder.kind} {holder.name}, valid until {holder.notAfter:%F}"
-    raise ConfigurationError(
-        f"{str(directory.path / whom.fileName)!r} is there already, {what}; choose another "
-        "name, or add --force to replace it by a new key and certificate."
-    )
+    there = f"{str(directory.path / whom.fileName)!r} is there already, {what}"
+    if holder is not None and holder.kind != whom.kind:
+        raise ConfigurationError(
+            f"{there}; choose another name, as a server and a client never share a file."
+        )
+    if not force:
+        raise ConfigurationError(
+            f"{there}; choose another name, or add --force to replace it by a new key and "
+            "certificate."
+        )
+    return holder
+
+
+def _asBefore(
+    directory: DurableDirectory,
+    index: DurableDirectory,
+    own: x509.Certificate,
+    whom: Party,
+    holder: Issued | None,
+) -> Party:
+    """Give somebody the names and roles of the newest certificate of that name and kind."""
+
+    def same(each: Issued | None) -> bool:
+        return each is not None and (each.kind, each.name) == (whom.kind, whom.name)
+
+    # The bundle that is there is the newest; it may be all that is left here of the CA before.
+    newest = holder if same(holder) else None
+    if newest is None:
+        issued = readIndex(index, own, readRevocations(directory, own))
+        newest = next((each for each in reversed(issued) if same(each)), None)
+    if newest is None:
+        return whom
+    if whom.kind == "server":
+        return party.server(whom.name, newest.sans)
+    return party.client(whom.name, newest.roles)
 
 
 def _chosen(index: list[Issued], name: str, serial: int | None) -> list[Issued]:
@@ -342,6 +387,7 @@ def _place(path: Path) -> Iterator[DurableDirectory]:
             ) from error
         raise
     with directory:
+        directory.refuseForeign()
         yield directory
 
 

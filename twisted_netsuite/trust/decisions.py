@@ -109,6 +109,10 @@ class Decision:
 BY_CERTIFICATE = "the certificate"
 
 
+def _given(grants: Iterable[Grant]) -> list[tuple[str, str]]:
+    return [(role, str(grant)) for grant in grants for role in grant.roles]
+
+
 class Policy:
     """
     Who may do what.
@@ -131,13 +135,11 @@ class Policy:
         self.durable = durable
         #: For each role all that it brings, with the way to it; found when first asked for.
         self._brought: dict[str, list[tuple[tuple[str, ...], Role]]] = {}
-        self._exact: dict[str, list[int]] = {}
-        self._wild: list[int] = []
-        for index, grant in enumerate(self.grants):
+        self._exact: dict[str, list[Grant]] = {}
+        self._wild = [grant for grant in self.grants if not grant.pattern.name.literal]
+        for grant in self.grants:
             if grant.pattern.name.literal:
-                self._exact.setdefault(grant.pattern.text, []).append(index)
-            else:
-                self._wild.append(index)
+                self._exact.setdefault(grant.pattern.text, []).append(grant)
 
     def brings(self, name: str) -> list[tuple[tuple[str, ...], Role]]:
         """
@@ -167,14 +169,19 @@ class Policy:
         Tell which roles somebody has.
 
         @param identity: who.
-        @return: in order, with what gives each: first those that the authority vouches for, then
-            those of this policy.
+        @return: in order, with what gives each: first those that this policy gives to just this
+            identity, so that it can take back what an authority gave; then those that the
+            authority vouches for; then those of lines with wildcards.
         """
-        found = dict.fromkeys(sorted(identity.roles), BY_CERTIFICATE)
-        matching = [index for index in self._wild if self.grants[index].pattern.matches(identity)]
-        for index in sorted([*self._exact.get(str(identity), ()), *matching]):
-            for role in self.grants[index].roles:
-                found.setdefault(role, str(self.grants[index]))
+        exact = self._exact.get(str(identity), ())
+        wild = [grant for grant in self._wild if grant.pattern.matches(identity)]
+        found: dict[str, str] = {}
+        for role, giver in (
+            *_given(exact),
+            *((role, BY_CERTIFICATE) for role in sorted(identity.roles)),
+            *_given(wild),
+        ):
+            found.setdefault(role, giver)
         return found
 
     def exec(self, identity: Identity, request: ExecRequest) -> Decision:
@@ -238,7 +245,7 @@ class Policy:
         if why := request.malformed():
             sentence = f"{identity} may not {request}: {why}."
             return Decision(False, sentence, self.durable)
-        almost = ""
+        almost = aside = ""
         held = self.rolesOf(identity)
         for name, grant in held.items():
             for chain, role in self.brings(name):
@@ -249,9 +256,12 @@ class Policy:
                         return self._decided(identity, request, placed, chain, grant)
                     if unfit and not almost:
                         almost = f"; {placed.source} comes near, but {unfit}"
+                    if isinstance(request, ExecRequest) and request.shell and not rule.deny:
+                        # A rule with shell = true fits, or comes near.
+                        aside = "; an argv rule is not for a shell"
         known = [name for name in held if name in self.roles]
         lacking = "no rule allows it" if known else "it has no role in this policy"
-        sentence = f"{identity} may not {request}: {lacking}{almost}."
+        sentence = f"{identity} may not {request}: {lacking}{almost or aside}."
         return Decision(False, sentence, self.durable)
 
     def _decided(

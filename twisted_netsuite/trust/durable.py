@@ -55,16 +55,35 @@ class DurableDirectory:
         Open it.
 
         @param path: where it is.
-        @param within: the directory it is in, when that is open, and so need not be found again.
+        @param within: the directory it is in, when that is open, and so need not be found again;
+            then it must be there itself, not be led to by a link, and be the caller's own.
         @raise ConfigurationError: when it cannot be opened.
         """
         self.path = path
+        if within is not None:
+            within._refuseLink(path)
         with self._told("opened", path):
             self._descriptor: int = os.open(
                 path.name if within else path,
-                os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC,
+                os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if within else 0),
                 dir_fd=within._descriptor if within else None,
             )
+        if within is not None:
+            try:
+                self.refuseForeign()
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+
+    def _refuseLink(self, path: Path) -> None:
+        """Say what the system would call no directory."""
+        with self._told("read", path), suppress(FileNotFoundError):
+            status = os.stat(path.name, dir_fd=self._descriptor, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                raise ConfigurationError(
+                    f"{str(path)!r} is a link, which may lead out of {str(self.path)!r}; put the "
+                    "directory itself in its place."
+                )
 
     def __enter__(self) -> DurableDirectory:
         """Give it to the block."""
@@ -108,6 +127,22 @@ class DurableDirectory:
         unfinished = [name for name in self.names() if name.startswith(UNFINISHED)]
         if unfinished:
             self.remove(unfinished)
+
+    def refuseForeign(self) -> None:
+        """
+        See to it that it is the caller's own: another owner can exchange what is in it at any time,
+        also for root.
+
+        @raise ConfigurationError: when it belongs to another account.
+        """
+        with self._told("read", self.path):
+            owner = os.fstat(self._descriptor).st_uid
+        if owner != os.geteuid():
+            raise ConfigurationError(
+                f"{str(self.path)!r} belongs to another account (uid {owner}), which could lead "
+                f"this one (uid {os.geteuid()}) astray there, also if that is root; run this as "
+                "its owner."
+            )
 
     def refuseOthers(self) -> None:
         """
@@ -180,7 +215,9 @@ class DurableDirectory:
             )
 
     @contextmanager
-    def draft(self, name: str, data: bytes, mode: int = 0o600) -> Iterator[Draft]:
+    def draft(
+        self, name: str, data: bytes, mode: int = 0o600, keepOwner: bool = False
+    ) -> Iterator[Draft]:
         """
         Write a file without giving it its name; a context manager that removes what is not
         published in the block.
@@ -188,23 +225,36 @@ class DurableDirectory:
         @param name: what it will be called.
         @param data: its content.
         @param mode: its permissions in the end; until it is whole only its owner has any.
+        @param keepOwner: whether it is to belong, where that is allowed, to the account and group
+            of the file that has the name now.
         """
         draft = Draft(name, UNFINISHED + secrets.token_hex(8))
         try:
             with self._told("written", self.path / name):
-                self._write(draft.temporary, data, mode)
+                owner = self._ownerOf(name) if keepOwner else None
+                self._write(draft.temporary, data, mode, owner)
             yield draft
         finally:
             with suppress(OSError):
                 os.unlink(draft.temporary, dir_fd=self._descriptor)
 
-    def _write(self, name: str, data: bytes, mode: int) -> None:
+    def _ownerOf(self, name: str) -> tuple[int, int] | None:
+        with suppress(FileNotFoundError):
+            status = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                return status.st_uid, status.st_gid
+        return None
+
+    def _write(self, name: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600, dir_fd=self._descriptor)
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
+            if owner is not None:
+                with suppress(PermissionError):
+                    os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         finally:

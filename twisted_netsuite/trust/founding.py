@@ -24,7 +24,7 @@ from twisted_netsuite.trust.signing import MODES, readAuthority
 REPLACED = "replaced"
 
 
-def found(path: Path, contents: Mapping[str, bytes], now: datetime, force: bool) -> None:
+def found(path: Path, contents: Mapping[str, bytes], now: datetime, force: bool) -> Path | None:
     """
     Put an authority into a directory.
 
@@ -33,15 +33,17 @@ def found(path: Path, contents: Mapping[str, bytes], now: datetime, force: bool)
         appear.
     @param now: the time.
     @param force: whether it may replace another, which is then kept below L{REPLACED}.
+    @return: where the one before is kept, if there was one.
     @raise ConfigurationError: when that cannot be done, or must not; then all is as it was.
     """
     with _newPlace(path) as directory:
+        directory.refuseForeign()
         directory.lock()
         directory.refuseOthers()
         old = Old.within(directory)
         if old and not force:
             _refuseReplacing(directory, old)
-        _replace(directory, contents, old, now)
+        return _replace(directory, contents, old, now)
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def _refuseReplacing(directory: DurableDirectory, old: Old) -> NoReturn:
 
 def _replace(
     directory: DurableDirectory, contents: Mapping[str, bytes], old: Old, now: datetime
-) -> None:
+) -> Path | None:
     with ExitStack() as stack:
 
         def drafted(name: str, data: bytes) -> Draft:
@@ -114,15 +116,15 @@ def _replace(
         # Written before anything is changed, so that the way back needs no room on the disk.
         back = [drafted(name, directory.read(name) or b"") for name in old.files]
         index = stack.enter_context(directory.make(ISSUED))
-        if old:
-            _keep(directory, index, old, now)
+        kept = _keep(directory, index, old, now) if old else None
         _publishAll(directory, drafts, back)
         # The new authority knows them for another's, and leaves them out, if they stay.
         with suppress(ConfigurationError):
             index.remove(old.records)
+    return kept
 
 
-def _keep(directory: DurableDirectory, index: DurableDirectory, old: Old, now: datetime) -> None:
+def _keep(directory: DurableDirectory, index: DurableDirectory, old: Old, now: datetime) -> Path:
     # What is kept is an authority's directory, too, so that one can still list and revoke there.
     with (
         directory.make(REPLACED) as replaced,
@@ -131,6 +133,7 @@ def _keep(directory: DurableDirectory, index: DurableDirectory, old: Old, now: d
     ):
         directory.copyTo(kept, old.files)
         index.copyTo(keptIndex, old.records)
+        return kept.path
 
 
 def _publishAll(directory: DurableDirectory, drafts: list[Draft], back: list[Draft]) -> None:

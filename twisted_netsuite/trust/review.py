@@ -12,7 +12,7 @@ from functools import partial
 
 from twisted_netsuite.trust.decisions import PlacedRule, Policy, Role
 from twisted_netsuite.trust.hosts import HostPattern, PortRange
-from twisted_netsuite.trust.patterns import DANGEROUS_NAMES, Glob, PathGlob
+from twisted_netsuite.trust.patterns import Glob, PathGlob
 from twisted_netsuite.trust.rules import AnyRule, ChatRule, ExecRule, FilesRule, ProxyRule
 from twisted_netsuite.trust.values import Element
 
@@ -41,6 +41,35 @@ def review(policy: Policy) -> Iterator[tuple[str, str]]:
                 for sentence in _about(placed.rule, partial(_holders, policy, role)):
                     yield placed.source, sentence
         yield from _roots(role)
+
+
+def unasked(policy: Policy) -> list[str]:
+    """
+    Find what no service of this version asks about, so that it allows nothing yet.
+
+    @param policy: one without faults.
+    @return: what it is, in words, each once.
+    """
+    rules = [
+        placed.rule
+        for role in policy.roles.values()
+        for each in role.rules.values()
+        for placed in each
+    ]
+    return [words for words, about in _UNASKED.items() if any(map(about, rules))]
+
+
+def _changesFiles(rule: AnyRule) -> bool:
+    # One that denies all three actions by saying none is not about these in particular.
+    return isinstance(rule, FilesRule) and not {"write", "delete"}.isdisjoint(rule.actions or ())
+
+
+#: Commands are only asked about as lines for a shell, and files only for reading.
+_UNASKED: dict[str, Callable[[AnyRule], bool]] = {
+    "argv of exec": lambda rule: isinstance(rule, ExecRule) and rule.argv is not None,
+    "writing and deleting files": _changesFiles,
+    "chat": lambda rule: isinstance(rule, ChatRule),
+}
 
 
 def _holders(policy: Policy, role: Role) -> str:
@@ -80,8 +109,12 @@ def _about(rule: AnyRule, holders: Callable[[], str]) -> Iterator[str]:
     for pattern in rule.argv[0].alternatives if rule.argv else ():
         yield from _program(pattern)
     for name in rule.env:
-        if name.literal and DANGEROUS_NAMES.fullmatch(name.text):
+        if not name.risky:
+            continue
+        if name.literal:
             yield f"with the variable {name.text} a program can be made to run or load another."
+        else:
+            yield f"env {name.text!r} lets nothing through, as wildcards leave out such variables."
     if rule.user is not None and not _account(rule.user):
         yield f"the user {rule.user} is no account on this machine."
 
