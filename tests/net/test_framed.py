@@ -342,6 +342,8 @@ class OpeningTests(Served):
             with capturedLogs() as events:
                 answers = self.write(struct.pack("!I", length))
                 self.assertFatal(answers, "limit", str(length), f"1 to {MAX_FIRST_FRAME}")
+                refusals = self.factory.admission.refusals
+                self.assertEqual(refusals["session-limits"], 1)
             self.assertEqual(len(events), 1)
         self.serve()
         self.assertFatal(self.write(struct.pack("!I", 0)), "protocol", "0 bytes")

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import (
     ConfigurationError,
+    LimitExceeded,
     NetsuiteError,
     ProtocolError,
     TimedOut,
@@ -141,6 +142,16 @@ class SessionProtocol(SessionEnd, ServedProtocol):
             self._countGuess(cause)
         else:
             self._logRefusal(cause)
+
+    def dismiss(self, error: NetsuiteError) -> None:
+        """
+        End the session with an ERROR, and count it when a limit of sessions has done so.
+
+        @param error: what the peer is told.
+        """
+        if isinstance(error, LimitExceeded) and not self.machine.closed:
+            self.place.ended("session-limits")
+        super().dismiss(error)
 
     def peerName(self) -> str:
         """Name the peer."""
