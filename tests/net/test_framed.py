@@ -326,7 +326,7 @@ class OpeningTests(Served):
             (b"\xc1", "malformed"),
             (msgspec.msgpack.encode({"type": "dance"}), "'dance'"),
             (msgspec.msgpack.encode({"type": "hello", "versions": "1"}), "$.versions"),
-            (b"\x82\xa4type\xa5hello\xa1x" + b"\x91" * 8000 + b"\xc0", "nested"),
+            (b"\x82\xa4type\xa5hello\xa1x" + b"\x91" * 8000 + b"\xc0", "A record "),
             (b"\x80\x04\x95pickle", "A record cannot be read"),
         ):
             self.serve()
