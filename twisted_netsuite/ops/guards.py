@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import Logger
 
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.hangup import Act, onHangup
@@ -25,8 +24,6 @@ class Guards:
     @ivar policies: each policy file, by its path.
     @ivar audits: each audit log, by its path.
     """
-
-    log = Logger()
 
     def __init__(self, reactor: Any) -> None:
         """

@@ -322,15 +322,6 @@ class DurableDirectory:
         with self._told("removed", self.path):
             os.fsync(self._descriptor)
 
-    def removeDirectory(self, name: str) -> None:
-        """
-        Remove an empty directory in this one.
-
-        @param name: its name.
-        """
-        with self._told("removed", self.path / name):
-            os.rmdir(name, dir_fd=self._descriptor)
-
     @contextmanager
     def _told(self, done: str, path: Path) -> Iterator[None]:
         try:
