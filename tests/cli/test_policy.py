@@ -79,7 +79,7 @@ class CheckTests(PolicyTestCase):
             self.shown(result.stdout),
             [
                 'FILE:15: warning: shell = true lets "cert:anna" run any command at all.',
-                "note: no service of this version asks about rules for argv of exec, chat.",
+                "note: no service of this version asks about rules for chat.",
                 "FILE is right: 3 roles, 6 rules and 3 identities.",
             ],
         )
@@ -88,7 +88,7 @@ class CheckTests(PolicyTestCase):
         """Rules about which no service asks are told in one line, and those alone."""
         head = '[identities]\n"cert:a" = ["x"]\n'
         for rule, told in (
-            ('[[roles.x.exec]]\nargv = ["/bin/sh"]', "argv of exec"),
+            ('[[roles.x.exec]]\nargv = ["/bin/sh"]\ncwd = ["/"]\nuser = "root"\npty = true', ""),
             ("[[roles.x.exec]]\nshell = true", ""),
             ('[[roles.x.files]]\nactions = ["read", "write"]', "writing and deleting files"),
             ('[[roles.x.files]]\nactions = ["delete"]', "writing and deleting files"),
@@ -231,6 +231,12 @@ class ExplainTests(PolicyTestCase):
         )
         for option in ("--cwd /", "--env PATH", "--env LANG --env PATH", "--user bob"):
             self.assertAnswer(f"--as cert:anna exec {option} -- /bin/sh b x", 126)
+        self.assertAnswer("--as cert:anna exec --env LANG=C=D --env LANG= -- /bin/sh b x", 0)
+        for option in ("--env PATH=/tmp", "--env =LANG", "--cwd srv", "--cwd /srv/", "--cwd ."):
+            self.assertAnswer(f"--as cert:anna exec {option} -- /bin/sh b x", 126)
+        for option in ("--pty", "--detach", "--env LANG", "--cwd /srv", "--user root"):
+            self.assertAnswer(f"--as cert:anna exec {option} -- /bin/sh b x", 0)
+            self.assertAnswer(f"--as cert:anna exec {option} --shell -- ls", 126)
         self.assertAnswer("--as cert:anna exec -- /bin/sh b -x", 126)
         self.assertAnswer("--as cert:anna exec -- sh b x", 126)
         self.assertAnswer(
@@ -243,7 +249,8 @@ class ExplainTests(PolicyTestCase):
         """What no service of this version asks is marked so, whatever the answer is."""
         note = "  note:  no service of this version asks this"
         for words, marked in (
-            ("exec -- /bin/sh a x", True),
+            ("exec -- /bin/sh a x", False),
+            ("exec --pty --detach --cwd / --env A --user root -- /bin/sh b x", False),
             ("exec --shell -- ls", False),
             ("files read /x", False),
             ("files write /x", True),

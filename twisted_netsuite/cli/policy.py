@@ -90,7 +90,7 @@ def _orExit(work: Callable[[], T]) -> T:
 @click.option("--as", "who", required=True, help="Who asks: cert:NAME, unix:NAME, token:NAME ...")
 @click.option("--role", "roles", multiple=True, help="A role that the certificate gives.")
 @click.option("--shell", is_flag=True, help="exec: the request is a command line for a shell.")
-@click.option("--env", multiple=True, metavar="NAME", help="exec: a variable that is set.")
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="exec: a variable that is set.")
 @click.option("--cwd", help="exec: where to run.")
 @click.option("--user", help="exec: as whom to run.")
 @click.option("--pty", is_flag=True, help="exec: with a terminal.")
@@ -113,7 +113,8 @@ def explain(
     netsuite policy explain FILE --as NAME proxy HOST:PORT
 
     The status is 0 when it is allowed and 126 when it is denied. A NAME alone is that of a
-    certificate. Services of this version ask about exec --shell, files read and proxy alone.
+    certificate. Services of this version ask about exec, files read and proxy alone; the classic
+    dialects of exec about --shell alone.
     """
     unused = [name for name, value in options.items() if value and name not in _OPTIONS[service]]
     if unused:
@@ -167,6 +168,8 @@ def _askExec(
 
     words = [" ".join(request)] if options["shell"] else request
     given = {name: options[name] for name in _OPTIONS["exec"]}
+    # No rule is about values, and who asks about a command may have it with these.
+    given["env"] = [name.partition("=")[0] for name in options["env"]]
     return policy.exec(identity, ExecRequest([os.fsencode(word) for word in words], **given))
 
 
@@ -201,7 +204,7 @@ def _askProxy(
 
 #: Whether a service of this version asks such a thing.
 _ASKED_BY_SERVICES: dict[str, Callable[[Sequence[str], Mapping[str, Any]], bool]] = {
-    "exec": lambda request, options: bool(options["shell"]),
+    "exec": lambda request, options: True,
     "files": lambda request, options: request[0] == "read",
     "chat": lambda request, options: False,
     "proxy": lambda request, options: True,

@@ -79,6 +79,15 @@ class Oversight:
         """Whether a policy tells what is allowed."""
         return self._policy is not None
 
+    def under(self, policy: IPolicySource) -> Oversight:
+        """
+        Put another policy over the same service.
+
+        @param policy: tells what is allowed.
+        @return: what stands over it then.
+        """
+        return Oversight(self.service, policy, self._audit)
+
     def decide(self, ask: Callable[[Policy], Decision]) -> Decision:
         """
         Ask the policy.

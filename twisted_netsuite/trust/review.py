@@ -64,9 +64,8 @@ def _changesFiles(rule: AnyRule) -> bool:
     return isinstance(rule, FilesRule) and not {"write", "delete"}.isdisjoint(rule.actions or ())
 
 
-#: Commands are only asked about as lines for a shell, and files only for reading.
+#: Files are only asked about for reading.
 _UNASKED: dict[str, Callable[[AnyRule], bool]] = {
-    "argv of exec": lambda rule: isinstance(rule, ExecRule) and rule.argv is not None,
     "writing and deleting files": _changesFiles,
     "chat": lambda rule: isinstance(rule, ChatRule),
 }
