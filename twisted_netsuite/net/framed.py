@@ -349,7 +349,7 @@ class SessionFactory(ServedFactory):
         @param seconds: how long that may take; then they are cut off.
         @return: fires when all connections have gone.
         """
-        for protocol in self._sessions():
+        for protocol in self.sessions():
             protocol.leave(reason)
         return self._goneWithin(seconds)
 
@@ -359,12 +359,17 @@ class SessionFactory(ServedFactory):
 
         @return: fires when all connections have gone.
         """
-        for protocol in self._sessions():
+        for protocol in self.sessions():
             protocol.leave("The service stops.")
             protocol.finish()
         return self._goneWithin(STOP_TIMEOUT)
 
-    def _sessions(self) -> list[SessionProtocol]:
+    def sessions(self) -> list[SessionProtocol]:
+        """
+        Tell which connections there are that carry sessions.
+
+        @return: all of them, also those that are not open yet.
+        """
         return [each for each in self.connections if isinstance(each, SessionProtocol)]
 
     def _goneWithin(self, seconds: float) -> Deferred[None]:

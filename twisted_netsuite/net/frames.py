@@ -8,6 +8,8 @@ they are not taken.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from twisted.protocols.basic import Int32StringReceiver
 from zope.interface import implementer
@@ -28,6 +30,10 @@ FRAMES_A_TURN = 64
 #: frame at the most: a slow link can, and what a dead peer holds is freed.
 STALL_TIMEOUT = 60.0
 
+#: Bytes of frames that are sent to a peer that takes none before nothing is read from it either:
+#: what a service that reads on meanwhile has to say beside its bulk data is small.
+MAX_BEHIND = 256 * 1024
+
 
 @implementer(IPushProducer)
 class FrameReceiver(Int32StringReceiver):
@@ -38,16 +44,21 @@ class FrameReceiver(Int32StringReceiver):
 
     @ivar clock: tells and waits for time.
     @ivar MAX_LENGTH: bytes of a frame, both ways.
+    @ivar readsOn: whether frames are taken also while the peer takes none, up to L{MAX_BEHIND}. For
+        services that send bulk data both ways: were each end to wait for the other to take what it
+        has, both would wait for ever. They stop their bulk data in L{writingChanged}.
     """
 
     transport: IStreamTransport
     clock: IReactorTime
     MAX_LENGTH = MAX_FIRST_FRAME
+    readsOn: ClassVar[bool] = False
     _over = False
     _registered = False
     _parsing = False
     _served = 0
     _stalled = False
+    _behind = 0
     _held = False
     _notRead = False
     _nextTurn: IDelayedCall | None = None
@@ -98,7 +109,19 @@ class FrameReceiver(Int32StringReceiver):
         @param reading: whether it goes on.
         """
 
+    def writingChanged(self, taken: bool) -> None:
+        """
+        Note that the peer does not take what was sent, or has taken it.
+
+        @param taken: whether it has.
+        """
+
     # What a subclass calls.
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the peer does not take what was sent."""
+        return self._stalled
 
     def sendFrame(self, frame: bytes) -> None:
         """
@@ -116,6 +139,9 @@ class FrameReceiver(Int32StringReceiver):
             self.sendString(frame)
         elif not self._over:
             self._behindRaw.append(frame)
+        if self._stalled:
+            self._behind += len(frame)
+            self._balance()
 
     def sendRaw(self, count: int) -> IConsumer:
         """
@@ -210,15 +236,21 @@ class FrameReceiver(Int32StringReceiver):
 
     def pauseProducing(self) -> None:
         """Make no answers: the peer does not take them."""
+        if self._stalled:
+            # Twisted says so again at each write.
+            return
         self._stalled = True
+        self._behind = 0
         self._watchStall(True)
         self._balance()
+        self.writingChanged(False)
 
     def resumeProducing(self) -> None:
         """Go on: the peer has taken them."""
         self._stalled = False
         self._watchStall(False)
         self._balance()
+        self.writingChanged(True)
 
     def stopProducing(self) -> None:
         """The connection is lost: the protocol hears of that itself."""
@@ -259,7 +291,8 @@ class FrameReceiver(Int32StringReceiver):
         """Read only while there is somewhere to write, somebody to take it, and a turn."""
         if self._over:
             return
-        waiting = self._stalled or self._held or self._raw is not None
+        stalled = self._stalled and not (self.readsOn and self._behind <= MAX_BEHIND)
+        waiting = stalled or self._held or self._raw is not None
         if waiting != self._notRead:
             self._notRead = waiting
             self.readingChanged(not waiting)
