@@ -30,9 +30,22 @@ from zope.interface.verify import verifyObject
 
 from twisted_netsuite import testing
 from twisted_netsuite.net.interfaces import IStreamTransport
-from twisted_netsuite.rexec.process import Ending, Exited, Signalled
+from twisted_netsuite.rexec.launch import (
+    UNBOUNDED,
+    CommandReceiver,
+    Ending,
+    Exited,
+    Launch,
+    Lost,
+    NotStarted,
+    RunningCommand,
+    Signalled,
+    Spawner,
+    TerminalSize,
+)
 from twisted_netsuite.testing import (
     BUFFER_SIZE,
+    FakeCommand,
     FakeSpawner,
     MemoryEndpoint,
     connectPair,
@@ -808,43 +821,146 @@ class Receiver:
     def __init__(self) -> None:
         self.notes: list[object] = []
 
+    def started(self, pid: int) -> None:
+        self.notes.append(("started", pid))
+
     def outReceived(self, data: bytes) -> None:
         self.notes.append(("out", data))
 
     def errReceived(self, data: bytes) -> None:
         self.notes.append(("err", data))
 
+    def stdinTaken(self, count: int) -> None:
+        self.notes.append(("taken", count))
+
+    def stdinLost(self) -> None:
+        self.notes.append("lost")
+
     def commandEnded(self, ending: Ending) -> None:
         self.notes.append(ending)
+
+
+LAUNCH = Launch(b"/bin/true", [b"true"], {b"A": b"b"})
 
 
 class FakeSpawnerTests(SynchronousTestCase):
     """L{FakeSpawner} in place of processes."""
 
+    def setUp(self) -> None:
+        self.spawner, self.receiver = FakeSpawner(), Receiver()
+
+    def start(self) -> FakeCommand:
+        self.receiver.notes.clear()
+        return self.spawner(LAUNCH, self.receiver)
+
+    def test_interface(self) -> None:
+        """The fakes are what they stand for."""
+        spawner: Spawner = self.spawner
+        receiver: CommandReceiver = self.receiver
+        command: RunningCommand = spawner(LAUNCH, receiver)
+        self.assertEqual(self.spawner.commands, [command])
+
     def test_command(self) -> None:
         """A command does what the test says, and what it was started with can be seen."""
-        spawner, receiver = FakeSpawner(), Receiver()
-        command = spawner([b"/bin/true"], {"A": "b"}, receiver)
-        self.assertEqual(spawner.commands, [command])
-        self.assertEqual((command.argv, command.env), ([b"/bin/true"], {"A": "b"}))
+        command = self.start()
+        self.assertEqual(self.spawner.commands, [command])
+        self.assertIs(command.launch, LAUNCH)
+        self.assertEqual(self.receiver.notes, [])
+        command.allow("stdout", UNBOUNDED)
+        command.allow("stderr", 1)
         command.out(b"1")
         command.err(b"2")
         command.exit(3)
-        command.die(9)
-        self.assertEqual(receiver.notes, [("out", b"1"), ("err", b"2"), Exited(3), Signalled(9)])
+        self.assertEqual(
+            self.receiver.notes, [("started", command.pid), ("out", b"1"), ("err", b"2"), Exited(3)]
+        )
+
+    def test_started(self) -> None:
+        """A command can be started with any number, once, and before it does anything."""
+        command = self.start()
+        command.start(77)
+        command.start(78)
+        command.takeInput(1)
+        self.assertEqual(self.receiver.notes, [("started", 77), ("taken", 1)])
+        self.assertNotEqual(self.start().pid, self.start().pid)
+
+    def test_input(self) -> None:
+        """What is written to a command can be seen, and is taken when the test says so."""
+        command = self.start()
+        command.write(b"one")
+        command.write(b"two")
+        self.assertEqual((command.written, command.inputEnded), (b"onetwo", False))
+        command.endInput()
+        self.assertTrue(command.inputEnded)
+        self.assertEqual(self.receiver.notes, [])
+        command.takeInput(4)
+        command.loseInput()
+        self.assertEqual(self.receiver.notes[1:], [("taken", 4), "lost"])
+
+    def test_notes(self) -> None:
+        """Signals and sizes are noted in order."""
+        command = self.start()
+        command.signal(15)
+        command.signal(9)
+        command.resize(TerminalSize(1, 2))
+        self.assertEqual((command.signals, command.sizes), ([15, 9], [TerminalSize(1, 2)]))
+
+    def test_allowed(self) -> None:
+        """A test in which more comes than may be read fails; each stream has its own allowance."""
+        command = self.start()
+        self.assertRaises(AssertionError, command.out, b"1")
+        command.allow("stdout", 2)
+        command.allow("stdout", 1)
+        self.assertRaises(AssertionError, command.err, b"1")
+        self.assertRaises(AssertionError, command.out, b"1234")
+        command.out(b"123")
+        self.assertEqual(command.allowed, {"stdout": 0, "stderr": 0})
+        self.assertRaises(AssertionError, command.out, b"1")
+        self.assertEqual(self.receiver.notes[1:], [("out", b"123")])
+
+    def test_paused(self) -> None:
+        """Nothing comes while a command is paused."""
+        command = self.start()
+        command.allow("stdout", 2)
+        command.pause()
+        self.assertTrue(command.paused)
+        self.assertRaises(AssertionError, command.out, b"1")
+        command.resume()
+        command.out(b"1")
 
     def test_end(self) -> None:
         """A command that is asked to end says so, and ends only when the test lets it."""
-        receiver = Receiver()
-        command = FakeSpawner()([b"x"], {}, receiver)
+        command = self.start()
         self.assertFalse(command.asked)
         command.end()
         self.assertTrue(command.asked)
-        self.assertEqual(receiver.notes, [])
+        self.assertEqual(self.receiver.notes, [])
 
-    def test_failure(self) -> None:
-        """A command that cannot be started raises what the test says."""
-        spawner = FakeSpawner()
-        spawner.failure = OSError(11, "no")
-        self.assertRaises(OSError, spawner, [b"x"], {}, Receiver())
-        self.assertEqual(spawner.commands, [])
+    def test_endings(self) -> None:
+        """A command ends once, in any way that there is."""
+        for act, ending in (
+            (lambda command: command.exit(), Exited(0)),
+            (lambda command: command.die(9), Signalled(9)),
+            (lambda command: command.die(11, core=True), Signalled(11, True)),
+            (lambda command: command.refuse(2, "run x"), NotStarted(2, "run x")),
+            (lambda command: command.lose(), Lost()),
+        ):
+            command = self.start()
+            act(command)
+            self.assertEqual(self.receiver.notes[-1], ending)
+            self.assertTrue(command.ended)
+            self.assertRaises(AssertionError, command.lose)
+            command.allow("stdout", 1)
+            self.assertRaises(AssertionError, command.out, b"1")
+
+    def test_refusedAfterTheStart(self) -> None:
+        """What has been started cannot turn out not to be."""
+        command = self.start()
+        command.start()
+        self.assertRaises(AssertionError, command.refuse, 2, "run x")
+
+    def test_stop(self) -> None:
+        """A spawner that is stopped says so, and is at once."""
+        self.assertFalse(self.spawner.stopped)
+        self.assertIsNone(self.successResultOf(self.spawner.stop()))
+        self.assertTrue(self.spawner.stopped)

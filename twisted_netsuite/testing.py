@@ -8,7 +8,7 @@ bytes move only when a test says so, in pieces of the size it says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
@@ -28,13 +28,26 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.net.interfaces import IStreamTransport
-from twisted_netsuite.rexec.process import CommandReceiver, Ending, Exited, Signalled
+from twisted_netsuite.rexec.launch import (
+    CommandReceiver,
+    Ending,
+    Exited,
+    Launch,
+    Lost,
+    NotStarted,
+    OutputStream,
+    Signalled,
+    TerminalSize,
+)
 
 #: Bytes that a transport takes before it asks its producer to pause, as in Twisted.
 BUFFER_SIZE = 64 * 1024
 
 #: Steps after which a test that never comes to rest is given up.
 MAX_STEPS = 1_000_000
+
+#: The number of a spawner's first process; those after it count on.
+FIRST_PID = 1001
 
 
 @implementer(IStreamTransport)
@@ -391,34 +404,95 @@ class FakeCommand:
     """
     A command that runs only in a test.
 
-    @ivar argv: the program and its arguments.
-    @ivar env: its environment.
+    It has been started once it does anything, or once a test says so by L{start}. It writes no more
+    than it was allowed, as the real ones do.
+
+    @ivar launch: what was started, and how.
+    @ivar pid: the number of its process.
+    @ivar written: all that was written to it.
+    @ivar inputEnded: whether it can read the end of its input.
     @ivar asked: whether it was asked to end.
+    @ivar signals: the numbers of the signals that it was sent.
+    @ivar sizes: the sizes that its terminal was given after its start.
+    @ivar allowed: bytes that may be read of each stream, beside those that were.
+    @ivar paused: whether nothing may be read for now.
+    @ivar ended: whether it has ended, however.
     """
 
-    def __init__(
-        self, argv: Sequence[bytes], env: Mapping[str, str], receiver: CommandReceiver
-    ) -> None:
+    def __init__(self, launch: Launch, receiver: CommandReceiver, pid: int) -> None:
         """
-        @param argv: the program and its arguments.
-        @param env: its environment.
-        @param receiver: gets what the test writes.
+        @param launch: what is started, and how.
+        @param receiver: gets what the test does.
+        @param pid: the number of its process.
         """
-        self.argv = list(argv)
-        self.env = dict(env)
+        self.launch = launch
+        self.pid = pid
+        self.written = b""
+        self.inputEnded = False
         self.asked = False
+        self.signals: list[int] = []
+        self.sizes: list[TerminalSize] = []
+        self.allowed: dict[OutputStream, int] = {"stdout": 0, "stderr": 0}
+        self.paused = False
+        self.ended = False
+        self._started = False
         self._receiver = receiver
+
+    # What its owner calls.
+
+    def allow(self, stream: OutputStream, count: int) -> None:
+        """Note that more may be read."""
+        self.allowed[stream] += count
+
+    def pause(self) -> None:
+        """Note that nothing may be read for now."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Note that it may be read again."""
+        self.paused = False
+
+    def write(self, data: bytes) -> None:
+        """Note input; the test decides when it is taken."""
+        self.written += data
+
+    def endInput(self) -> None:
+        """Note that no more input comes."""
+        self.inputEnded = True
+
+    def signal(self, number: int) -> None:
+        """Note a signal."""
+        self.signals.append(number)
+
+    def resize(self, size: TerminalSize) -> None:
+        """Note a size."""
+        self.sizes.append(size)
 
     def end(self) -> None:
         """Note that it was asked to end; the test decides when it does."""
         self.asked = True
+
+    # What a test calls.
+
+    def start(self, pid: int | None = None) -> None:
+        """
+        Have been started.
+
+        @param pid: the number of its process, instead of the one that it has.
+        """
+        if not self._started:
+            self._started = True
+            self.pid = self.pid if pid is None else pid
+            self._receiver.started(self.pid)
 
     def out(self, data: bytes) -> None:
         """
         Write to standard output.
 
         @param data: what the command writes.
+        @raise AssertionError: when so much may not be read.
         """
+        self._spend("stdout", data)
         self._receiver.outReceived(data)
 
     def err(self, data: bytes) -> None:
@@ -426,8 +500,33 @@ class FakeCommand:
         Write to standard error.
 
         @param data: what the command writes.
+        @raise AssertionError: when so much may not be read.
         """
+        self._spend("stderr", data)
         self._receiver.errReceived(data)
+
+    def _spend(self, stream: OutputStream, data: bytes) -> None:
+        self.start()
+        if self.ended or self.paused or len(data) > self.allowed[stream]:
+            raise AssertionError(
+                f"{len(data)} bytes of {stream} come, but {self.allowed[stream]} may be read"
+                f"{', as it is paused' * self.paused}{', as it has ended' * self.ended}."
+            )
+        self.allowed[stream] -= len(data)
+
+    def takeInput(self, count: int) -> None:
+        """
+        Take input.
+
+        @param count: bytes of what was written.
+        """
+        self.start()
+        self._receiver.stdinTaken(count)
+
+    def loseInput(self) -> None:
+        """Read no more input."""
+        self.start()
+        self._receiver.stdinLost()
 
     def exit(self, code: int = 0) -> None:
         """
@@ -435,17 +534,39 @@ class FakeCommand:
 
         @param code: the exit status.
         """
-        self._ended(Exited(code))
+        self.start()
+        self._end(Exited(code))
 
-    def die(self, number: int) -> None:
+    def die(self, number: int, core: bool = False) -> None:
         """
         End by a signal.
 
         @param number: the signal.
+        @param core: whether it leaves a core dump.
         """
-        self._ended(Signalled(number))
+        self.start()
+        self._end(Signalled(number, core))
 
-    def _ended(self, ending: Ending) -> None:
+    def refuse(self, errno: int, what: str) -> None:
+        """
+        Turn out not to be started.
+
+        @param errno: what the system says.
+        @param what: what could not be done.
+        @raise AssertionError: when it was started.
+        """
+        if self._started:
+            raise AssertionError("What was started cannot turn out not to be.")
+        self._end(NotStarted(errno, what))
+
+    def lose(self) -> None:
+        """Lose what watches it."""
+        self._end(Lost())
+
+    def _end(self, ending: Ending) -> None:
+        if self.ended:
+            raise AssertionError("A command ends once.")
+        self.ended = True
         self._receiver.commandEnded(ending)
 
 
@@ -454,19 +575,20 @@ class FakeSpawner:
     Starts commands that run only in a test.
 
     @ivar commands: what was started, in order.
-    @ivar failure: raised in place of starting, if it is set.
+    @ivar stopped: whether it was asked to stop.
     """
 
     def __init__(self) -> None:
         self.commands: list[FakeCommand] = []
-        self.failure: OSError | None = None
+        self.stopped = False
 
-    def __call__(
-        self, argv: Sequence[bytes], env: Mapping[str, str], receiver: CommandReceiver
-    ) -> FakeCommand:
+    def __call__(self, launch: Launch, receiver: CommandReceiver) -> FakeCommand:
         """Note a command."""
-        if self.failure is not None:
-            raise self.failure
-        command = FakeCommand(argv, env, receiver)
+        command = FakeCommand(launch, receiver, FIRST_PID + len(self.commands))
         self.commands.append(command)
         return command
+
+    def stop(self) -> Deferred[None]:
+        """Note it; the test decides how its commands end."""
+        self.stopped = True
+        return succeed(None)

@@ -13,8 +13,8 @@ from twisted_netsuite.errors import NetsuiteError, NotFound
 from twisted_netsuite.files.client import connectClassic as connectFiles
 from twisted_netsuite.net.addresses import parseConnect
 from twisted_netsuite.net.conversation import DatagramConversation
-from twisted_netsuite.rexec.client import Answer
-from twisted_netsuite.rexec.client import connectClassic as connectExec
+from twisted_netsuite.rexec.classicclient import Answer
+from twisted_netsuite.rexec.classicclient import connectClassic as connectExec
 
 
 async def shout(reactor: Any, address: str, texts: list[bytes]) -> list[bytes]:

@@ -119,7 +119,7 @@ class ServedCase(SynchronousTestCase):
 
     def lines(self) -> list[bytes]:
         """The command lines that were run, in order."""
-        return [command.argv[-1] for command in self.spawner.commands]
+        return [command.launch.argv[-1] for command in self.spawner.commands]
 
 
 class DialectTests(ServedCase):
@@ -128,7 +128,7 @@ class DialectTests(ServedCase):
         for line in (b"ls -l; pwd", b"-rf", b"a\nb\r\n", b"\xff\xfe", "echo 你好".encode()):
             self.serve("raw")
             self.sock.send(line)
-            self.assertEqual(self.command.argv, [b"/bin/sh", b"-c", line])
+            self.assertEqual(list(self.command.launch.argv), [b"/bin/sh", b"-c", line])
 
     def test_raw(self) -> None:
         """raw sends stdout, then stderr, and nothing else."""
@@ -321,21 +321,20 @@ class RefusalTests(ServedCase):
         """A command that cannot be started is answered with the system's reason."""
         for dialect in DIALECTS:
             self.serve(dialect)
-            self.spawner.failure = OSError(24, os.strerror(24))
             self.sock.send(b"ls")
+            self.command.refuse(24, "run /bin/sh")
             self.assertEqual(
                 answer(dialect, self.sock),
                 b"netsuite: the command was not started: Too many open files.\n",
             )
-            self.spawner.failure = None
             self.run_(b"ls", out=b"x")
             self.assertEqual(answer(dialect, self.sock), b"x")
 
     def test_notStartedHeader(self) -> None:
         """The header of a command that could not be started names a limit, and our status."""
         self.serve("header")
-        self.spawner.failure = OSError(24, os.strerror(24))
         self.sock.send(b"ls")
+        self.command.refuse(24, "run /bin/sh")
         header, _ = headerAnswer(self.sock)
         self.assertEqual((header["exit_status"], header["outcome"]), (125, "limit"))
 
@@ -807,8 +806,10 @@ class EnvironmentTests(ServedCase):
         harmful = {"LD_PRELOAD": "", "BASH_ENV": "/nowhere", "SECRET_TOKEN": "x"}
         with mock.patch.dict(os.environ, harmful):
             self.sock.send(b"env")
-        self.assertEqual(harmful.keys() & self.command.env.keys(), set())
-        self.assertIn("PATH", self.command.env)
+        self.assertEqual(
+            {name.encode() for name in harmful} & self.command.launch.env.keys(), set()
+        )
+        self.assertIn(b"PATH", self.command.launch.env)
 
 
 class ProgramNameTests(SynchronousTestCase):
@@ -928,8 +929,8 @@ class PolicyTests(OverseenCase):
                 self.sock.send(b"x")
                 self.command.die(9)
                 answers.append(answer(dialect, self.sock))
-                self.spawner.failure = OSError(24, os.strerror(24))
                 self.sock.send(b"x")
+                self.command.refuse(24, "run /bin/sh")
                 answers.append(answer(dialect, self.sock))
             self.assertEqual(answers[:3], answers[3:])
 
@@ -1249,8 +1250,8 @@ class EndRecordTests(OverseenCase):
     def test_notStarted(self) -> None:
         """A command that was permitted and could not be started has an end that says why."""
         self.oversee(policy=None, allowShell=True)
-        self.spawner.failure = OSError(24, os.strerror(24))
         self.sock.send(b"ls")
+        self.command.refuse(24, "run /bin/sh")
         end = self.ended()
         self.assertEqual((end["outcome"], end["status"]), ("limit", 125))
         self.sock.send(b"l\0s")
@@ -1259,7 +1260,11 @@ class EndRecordTests(OverseenCase):
 
     def test_fault(self) -> None:
         """Nor does a fault of ours leave a start without an end."""
-        self.patch(self.spawner, "failure", ZeroDivisionError())
+
+        def fail(launch: object, receiver: object) -> None:
+            raise ZeroDivisionError
+
+        self.patch(self.factory, "_spawner", fail)
         with capturedLogs():
             self.sock.send(b"ls")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -8,8 +8,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.rexec.collect import CollectedCommand, CommandLimits, Outcome, Result
+from twisted_netsuite.rexec.launch import Launch
 from twisted_netsuite.testing import FakeCommand, FakeSpawner
 
+LAUNCH = Launch(b"/a", [b"a", b"b"], {b"A": b"B"})
 LIMITS = CommandLimits(output=10, seconds=5.0)
 OVER = b"\nnetsuite: the output limit of 10 bytes was reached, and the command was ended.\n"
 LATE = b"\nnetsuite: the time limit of 5 s was reached, and the command was ended.\n"
@@ -22,16 +24,22 @@ class CollectTests(SynchronousTestCase):
 
     def start(self) -> tuple[CollectedCommand, FakeCommand]:
         spawner = FakeSpawner()
-        collected = CollectedCommand(self.clock, spawner, [b"a", b"b"], {"A": "B"}, LIMITS)
+        collected = CollectedCommand(self.clock, spawner, LAUNCH, LIMITS)
         return collected, spawner.commands[0]
 
     def result(self) -> Result:
         return self.successResultOf(self.collected.result)
 
     def test_started(self) -> None:
-        """The spawner gets the arguments and the environment as they are."""
-        self.assertEqual(self.command.argv, [b"a", b"b"])
-        self.assertEqual(self.command.env, {"A": "B"})
+        """The spawner gets the launch as it is."""
+        self.assertIs(self.command.launch, LAUNCH)
+
+    def test_allowed(self) -> None:
+        """All output is read, however much it is: a command never waits for us."""
+        self.command.out(b"o" * 5_000_000)
+        self.command.err(b"e" * 5_000_000)
+        self.assertGreater(min(self.command.allowed.values()), 2**60)
+        self.assertFalse(self.command.paused)
 
     def test_stdoutThenStderr(self) -> None:
         """stdout comes first, then stderr, whatever was written first."""
@@ -127,11 +135,18 @@ class CollectTests(SynchronousTestCase):
         self.assertNoResult(self.collected.result)
 
     def test_notStarted(self) -> None:
-        """A failure to start comes out as it is and leaves no timer behind."""
-        spawner = FakeSpawner()
-        spawner.failure = OSError(24, "Too many open files")
-        self.assertRaises(OSError, CollectedCommand, self.clock, spawner, [b"a"], {}, LIMITS)
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        """A command that could not be started is a limit of ours, with the system's reason."""
+        self.command.refuse(24, "run /a")
+        sentence = b"netsuite: the command was not started: Too many open files.\n"
+        self.assertEqual(self.result(), Result(sentence, Outcome.LIMIT, 125))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_lost(self) -> None:
+        """A command that was lost with what watched it counts as killed, which it was."""
+        self.command.out(b"so far")
+        self.command.lose()
+        self.assertEqual(self.result(), Result(b"so far", Outcome.SIGNALLED, 137))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     @settings(deadline=None, max_examples=100)
     @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=6)), max_size=8))

@@ -7,37 +7,62 @@ import os
 import resource
 import select
 import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import TestCase
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SkipTest, TestCase
 
-from twisted_netsuite.rexec import process
-from twisted_netsuite.rexec.process import (
-    CommandProcess,
+from twisted_netsuite.rexec import keeper, process, supervision
+from twisted_netsuite.rexec.launch import (
+    UNBOUNDED,
+    Account,
     Ending,
     Exited,
-    ProcessSpawner,
+    Launch,
+    Lost,
+    NotStarted,
+    ResourceLimits,
     Signalled,
+    TerminalSize,
 )
+from twisted_netsuite.rexec.process import CommandProcess, ProcessSpawner
 
 reactor: Any = _reactor
 
 #: Seconds after which a process that ought to be gone is given up; it is never waited for in full.
 PATIENCE = 20
 
-ENVIRONMENT = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+ENVIRONMENT = {b"PATH": os.environb.get(b"PATH", b"/usr/bin:/bin")}
+
+#: A line for the shell that leaves a process in another session, twice forked, deaf to TERM,
+#: without any of the command's streams, and writes its number.
+FLED = (
+    "exec 3>&1; setsid sh -c 'sh -c '\\''trap \"\" TERM; echo $$ >&3;"
+    " exec 3>&- >/dev/null 2>&1; while :; do sleep 1000; done'\\'' &' ;"
+)
+
+MEBIBYTE = 1024 * 1024
 
 
 class Notes:
     """
-    Notes what a command writes.
+    Notes what a command does.
 
     @ivar ended: fires with how it ended.
     @ivar endings: every ending that was reported.
+    @ivar pid: the number of its process.
+    @ivar sizes: of the pieces that came.
+    @ivar taken: bytes of input that reached it.
+    @ivar losses: how often it was said that it reads no more.
     """
 
     def __init__(self) -> None:
@@ -45,28 +70,55 @@ class Notes:
         self.err = bytearray()
         self.ended: Deferred[Ending] = Deferred()
         self.endings: list[Ending] = []
-        self._awaited: list[tuple[bytes, Deferred[None]]] = []
+        self.pid = 0
+        self.sizes: list[int] = []
+        self.taken = 0
+        self.losses = 0
+        self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    def started(self, pid: int) -> None:
+        assert self.pid == 0
+        self.pid = pid
+        self._look()
 
     def outReceived(self, data: bytes) -> None:
         self.out += data
-        for words, seen in list(self._awaited):
-            if words in self.out:
-                self._awaited.remove((words, seen))
-                seen.callback(None)
+        self.sizes.append(len(data))
+        self._look()
 
     def errReceived(self, data: bytes) -> None:
         self.err += data
+        self._look()
+
+    def stdinTaken(self, count: int) -> None:
+        self.taken += count
+        self._look()
+
+    def stdinLost(self) -> None:
+        self.losses += 1
+        self._look()
 
     def commandEnded(self, ending: Ending) -> None:
         self.endings.append(ending)
+        self._look()
         self.ended.callback(ending)
+
+    def _look(self) -> None:
+        for test, seen in list(self._awaited):
+            if test():
+                self._awaited.remove((test, seen))
+                seen.callback(None)
+
+    def when(self, test: Callable[[], bool]) -> Deferred[None]:
+        """Fire once this is so."""
+        seen: Deferred[None] = Deferred()
+        self._awaited.append((test, seen))
+        self._look()
+        return seen
 
     def said(self, words: bytes) -> Deferred[None]:
         """Fire once the command has written this to stdout."""
-        seen: Deferred[None] = Deferred()
-        self._awaited.append((words, seen))
-        self.outReceived(b"")
-        return seen
+        return self.when(lambda: words in self.out)
 
 
 class Life:
@@ -96,24 +148,65 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+async def settled() -> None:
+    """Let the reactor begin, and supervisors that were asked for come."""
+    await deferLater(reactor, 0.1)
+
+
+def shellLaunch(line: str, **told: Any) -> Launch:
+    """A launch of a line for the shell."""
+    return Launch(b"/bin/sh", [b"sh", b"-c", line.encode()], ENVIRONMENT, **told)
+
+
+def numbers(data: bytes | bytearray) -> list[int]:
+    """Take all words of output as numbers."""
+    return [int(word) for word in data.split()]
+
+
+def parentOf(pid: int) -> int:
+    """Tell whose child a process is."""
+    return next(parent for number, parent, _, _ in keeper.processes() if number == pid)
+
+
 class ProcessCase(TestCase):
-    """Runs shell lines as processes."""
+    """
+    Runs shell lines as processes.
+
+    @ivar told: of every launch.
+    """
 
     timeout = 60
+    told: dict[str, Any] = {}
 
     def setUp(self) -> None:
-        self.spawner = ProcessSpawner(reactor, drainLimit=0.05)
+        self.spawner = self.spawnerFor()
 
-    def shell(self, line: str) -> tuple[CommandProcess, Notes]:
+    def spawnerFor(self, drainLimit: float = 0.05, killGrace: float = 0.05) -> ProcessSpawner:
+        spawner = ProcessSpawner(reactor, drainLimit, killGrace)
+        self.addCleanup(spawner.stop)
+        return spawner
+
+    def launch(self, launch: Launch, allowed: int = UNBOUNDED) -> tuple[CommandProcess, Notes]:
         notes = Notes()
-        command = self.spawner([b"/bin/sh", b"-c", line.encode()], ENVIRONMENT, notes)
+        command = self.spawner(replace(launch, **self.told), notes)
+        command.allow("stdout", allowed)
+        command.allow("stderr", allowed)
         return command, notes
 
-    async def run_(self, line: str) -> Notes:
+    def shell(
+        self, line: str, allowed: int = UNBOUNDED, **told: Any
+    ) -> tuple[CommandProcess, Notes]:
+        return self.launch(shellLaunch(line, **told), allowed)
+
+    async def run_(self, line: str, **told: Any) -> Notes:
         """Run a line to its end."""
-        _, notes = self.shell(line)
+        _, notes = self.shell(line, **told)
         await notes.ended
         return notes
+
+    async def words(self, line: str, **told: Any) -> list[bytes]:
+        """Run a line to its end, and give what it wrote."""
+        return bytes((await self.run_(line, **told)).out).split()
 
     def watch(self, pid: int) -> Life:
         life = Life(pid)
@@ -122,58 +215,195 @@ class ProcessCase(TestCase):
 
 
 class SurroundingsTests(ProcessCase):
+    async def test_started(self) -> None:
+        """The number of its process is told before anything else of it, but not too early."""
+        _, notes = self.shell("echo $$")
+        self.assertEqual(notes.pid, 0)
+        self.assertEqual(await notes.ended, Exited(0))
+        self.assertEqual(numbers(notes.out), [notes.pid])
+
     async def test_sessionAndGroup(self) -> None:
         """A command leads a session and a process group of its own."""
         notes = await self.run_("echo $$; cut -d' ' -f5,6 /proc/$$/stat")
-        pid, group, session = map(int, notes.out.split())
+        pid, group, session = numbers(notes.out)
         self.assertEqual((group, session), (pid, pid))
         self.assertNotEqual(group, os.getpgrp())
 
     async def test_stdin(self) -> None:
         """Standard input is /dev/null: a command that reads it sees its end at once."""
-        reading, writing = os.pipe()
-        ours = os.dup(0)
-        os.dup2(reading, 0)
-        try:
-            _, notes = self.shell("readlink /proc/self/fd/0; cat; echo done")
-        finally:
-            os.dup2(ours, 0)
-            for descriptor in (ours, reading, writing):
-                os.close(descriptor)
-        await notes.ended
+        notes = await self.run_("readlink /proc/self/fd/0; cat; echo done")
         self.assertEqual(notes.out, b"/dev/null\ndone\n")
 
     async def test_noDescriptors(self) -> None:
-        """No descriptor of the server but the three standard ones reaches a command."""
+        """No descriptor but the three standard ones reaches a command, whoever has others."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         self.addCleanup(os.close, writing)
         os.set_inheritable(writing, True)
-        notes = await self.run_("exec ls /proc/self/fd")
-        # ls itself has one open, for the directory that it lists.
-        self.assertEqual(len(notes.out.split()), 4, notes.out)
-        self.assertEqual(notes.out.split()[:3], [b"0", b"1", b"2"])
+        for told in ({}, {"stdin": True}):
+            command, notes = self.shell("exec ls /proc/self/fd", **told)
+            command.endInput()
+            await notes.ended
+            # ls itself has one open, for the directory that it lists.
+            self.assertEqual(len(notes.out.split()), 4, notes.out)
+            self.assertEqual(notes.out.split()[:3], [b"0", b"1", b"2"])
 
     async def test_environment(self) -> None:
         """The environment is the one that was given, and nothing of the server's."""
-        notes = Notes()
+        env = {b"ONE": b"1", b"TWO": b"", b"\xff": b"a=b\n"}
         with mock.patch.dict(os.environ, SECRET_TOKEN="x"):
-            self.spawner([b"/usr/bin/env"], {"ONE": "1", "TWO": "2"}, notes)
+            _, notes = self.launch(Launch(b"/usr/bin/env", [b"env", b"-0"], env))
         await notes.ended
-        self.assertEqual(sorted(bytes(notes.out).split()), [b"ONE=1", b"TWO=2"])
+        self.assertEqual(
+            sorted(bytes(notes.out).split(b"\0")), [b"", b"ONE=1", b"TWO=", b"\xff=a=b\n"]
+        )
 
     async def test_signals(self) -> None:
-        """A command does not inherit that the server ignores SIGPIPE."""
-        notes = await self.run_("grep SigIgn /proc/self/status")
-        ignored = int(notes.out.split()[1], 16)
-        self.assertFalse(ignored & 1 << signal.SIGPIPE - 1)
+        """A command ignores and blocks no signal, whatever the server or its keeper does."""
+        found = await self.words("grep -E 'Sig(Ign|Blk)' /proc/self/status")
+        # 32 and 33 are the C library's own.
+        known = sum(1 << number - 1 for number in signal.valid_signals())
+        self.assertEqual([int(word, 16) & known for word in found[1::2]], [0, 0])
 
     async def test_arguments(self) -> None:
         """Arguments arrive byte for byte, without a shell in between."""
-        notes = Notes()
-        self.spawner([b"/usr/bin/printf", b"%s|", b"$HOME;`id`", b"\xff", b"-x"], {}, notes)
+        argv = [b"printf", b"%s|", b"$HOME;`id`", b"", b"\xff\n", b"-x"]
+        _, notes = self.launch(Launch(b"/usr/bin/printf", argv, {}))
         await notes.ended
-        self.assertEqual(notes.out, b"$HOME;`id`|\xff|-x|")
+        self.assertEqual(notes.out, b"$HOME;`id`||\xff\n|-x|")
+
+    async def test_ownName(self) -> None:
+        """A program's own name is what was given, not its path."""
+        _, notes = self.launch(Launch(b"/bin/sh", [b"my name", b"-c", b"echo $0"], {}))
+        await notes.ended
+        self.assertEqual(notes.out, b"my name\n")
+
+    async def test_many(self) -> None:
+        """A hundred thousand arguments arrive, as Linux takes them."""
+        argv = [b"sh", b"-c", b"echo $# $100000", b"0", *(b"%d" % n for n in range(1, 100_001))]
+        _, notes = self.launch(Launch(b"/bin/sh", argv, {}))
+        self.assertEqual(await notes.ended, Exited(0))
+        self.assertEqual(notes.out, b"100000 100000\n")
+
+    async def test_directory(self) -> None:
+        """A command runs where it was told to, and the next one is not affected."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        path = os.path.realpath(directory)
+        self.assertEqual(await self.words("pwd -P", cwd=os.fsencode(path)), [os.fsencode(path)])
+        self.assertEqual(await self.words("pwd -P"), [b"/"])
+
+    async def test_umask(self) -> None:
+        """Its umask is the server's."""
+        mask = os.umask(0)
+        os.umask(mask)
+        self.assertEqual(await self.words("umask"), [b"%04o" % mask])
+
+    async def test_interpreter(self) -> None:
+        """A script runs by what its first line names."""
+        script = Path(self.mktemp())
+        script.write_text("#!/bin/sh\necho $1\n")
+        script.chmod(0o755)
+        path = bytes(script.absolute())
+        _, notes = self.launch(Launch(path, [b"x", b"told"], {}))
+        await notes.ended
+        self.assertEqual(notes.out, b"told\n")
+
+
+class ForkedSurroundingsTests(SurroundingsTests):
+    """The same, for commands with limits, which are started in another way."""
+
+    told = {"limits": ResourceLimits(openFiles=100)}
+
+
+class LimitsTests(ProcessCase):
+    async def test_each(self) -> None:
+        """What the kernel grants is what was told, and a command cannot raise it."""
+        limits = ResourceLimits(
+            cpuTime=7, memory=2**30, processes=5000, openFiles=50, fileSize=1024 * 512
+        )
+        for flag in ("S", "H"):
+            notes = await self.run_(f"for l in t v p n f; do ulimit -{flag}$l; done", limits=limits)
+            found = numbers(notes.out)
+            self.assertEqual(found[0], 7 + (flag == "H"))
+            self.assertEqual(found[1:], [2**20, 5000, 50, 1024])
+
+    async def test_none(self) -> None:
+        """What was not told is as the server has it."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limits = ResourceLimits(fileSize=1024)
+        self.assertEqual(await self.words("ulimit -n", limits=limits), [b"%d" % soft])
+
+    async def test_processorTime(self) -> None:
+        """A command that has used up its processor time ends with the signal that says so."""
+        notes = await self.run_("while :; do :; done", limits=ResourceLimits(cpuTime=1))
+        self.assertEqual(notes.endings, [Signalled(signal.SIGXCPU, mock.ANY)])
+
+    async def test_fileSize(self) -> None:
+        """A file that is too large ends a command with the signal that says so."""
+        path = os.path.abspath(self.mktemp())
+        notes = await self.run_(
+            f"exec head -c 2000 /dev/zero > {path}", limits=ResourceLimits(fileSize=1000)
+        )
+        self.assertEqual(notes.endings, [Signalled(signal.SIGXFSZ, mock.ANY)])
+        self.assertEqual(os.path.getsize(path), 1000)
+
+    async def test_tooLittleMemory(self) -> None:
+        """Where not even the program fits, the command ends, one way or the other."""
+        _, notes = self.shell("true", limits=ResourceLimits(memory=4096))
+        self.assertNotEqual(await notes.ended, Exited(0))
+
+    async def test_aboveTheServers(self) -> None:
+        """No command gets more than the server can give."""
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        limits = ResourceLimits(openFiles=hard + 1)
+        self.assertEqual(await self.words("ulimit -Hn", limits=limits), [b"%d" % hard])
+
+
+NOBODY = Account("nobody", 65534, 65534, (65534, 60000))
+
+
+class AccountTests(ProcessCase):
+    def setUp(self) -> None:
+        if os.geteuid() != 0:
+            raise SkipTest("Only root may become somebody else.")
+        super().setUp()
+
+    async def test_become(self) -> None:
+        """A command has the user, the group and the groups of its account, and no other."""
+        notes = await self.run_(
+            "id -u; id -g; id -G; grep Cap[EP] /proc/self/status", account=NOBODY
+        )
+        lines = bytes(notes.out).split(b"\n")
+        self.assertEqual(lines[:2], [b"65534", b"65534"])
+        self.assertEqual(sorted(numbers(lines[2])), [60000, 65534])
+        self.assertEqual({int(line.split()[1], 16) for line in lines[3:5]}, {0})
+
+    async def test_ownStreams(self) -> None:
+        """A command may open its streams by name, though another user made them."""
+        for told in ({}, {"terminal": TerminalSize(24, 80)}):
+            line = "echo one > /dev/stdout; echo two > /dev/stderr"
+            notes = await self.run_(line, account=NOBODY, **told)
+            self.assertEqual(sorted((notes.out + notes.err).split()), [b"one", b"two"])
+
+    async def test_directory(self) -> None:
+        """A directory is entered with the rights of the account, not with the server's."""
+        directory = self.mktemp()
+        os.mkdir(directory, 0o700)
+        path = os.path.realpath(directory)
+        notes = await self.run_("true", cwd=os.fsencode(path), account=NOBODY)
+        self.assertEqual(notes.endings, [NotStarted(errno.EACCES, f"enter {path}")])
+
+    async def test_processes(self) -> None:
+        """A user that has all the processes it may have gets no more, and is told so."""
+        account = Account("crowd", 61234, 61234, ())
+        limits = ResourceLimits(processes=1)
+        for _ in range(2):
+            # Linux counts the one that begins only once it has begun.
+            _, first = self.shell("echo on; exec sleep 1000", account=account, limits=limits)
+            await first.said(b"on")
+        _, second = self.shell("true", account=account, limits=limits)
+        self.assertEqual(await second.ended, NotStarted(errno.EAGAIN, "run /bin/sh"))
 
 
 class OutputTests(ProcessCase):
@@ -183,12 +413,11 @@ class OutputTests(ProcessCase):
         self.assertEqual((notes.out, notes.err), (b"out\nout2\n", b"err\n"))
 
     async def test_large(self) -> None:
-        """A mebibyte on each of both streams arrives whole, without a deadlock."""
-        mebibyte = 1024 * 1024
-        line = f"head -c {mebibyte} /dev/zero & head -c {mebibyte} /dev/zero >&2; wait"
+        """Ten mebibytes on each of both streams arrive whole, without a deadlock."""
+        size = 10 * MEBIBYTE
+        line = f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait"
         notes = await self.run_(line)
-        self.assertEqual(len(notes.out), mebibyte)
-        self.assertEqual(len(notes.err), mebibyte)
+        self.assertEqual((len(notes.out), len(notes.err)), (size, size))
 
     async def test_closedEarly(self) -> None:
         """A command that closes its streams and runs on is waited for."""
@@ -203,26 +432,345 @@ class OutputTests(ProcessCase):
         self.assertEqual(await notes.ended, Exited(0))
         self.assertTrue(life.over())
 
-    async def test_heldFromAnotherSession(self) -> None:
-        """A process that fled into another session and holds stdout does not delay it longer."""
-        self.patch(process, "KILL_GRACE", 0.05)
-        command, notes = self.shell("setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000")
-        await notes.said(b"\n")
-        life = self.watch(int(notes.out))
-        command.end()
-        self.assertEqual(await notes.ended, Signalled(signal.SIGTERM))
-        self.assertTrue(life.on)
+    async def test_floodFromGrandchild(self) -> None:
+        """A process left behind that writes without end delays it no longer."""
+        notes = await self.run_("yes & exit 3")
+        self.assertEqual(notes.endings, [Exited(3)])
 
     async def test_nothingLeftBehind(self) -> None:
         """A background process that holds nothing is ended with the command that started it."""
-        line = "trap 'exit 4' USR1; sleep 1000 >/dev/null 2>&1 & echo $$ $!; wait"
-        _, notes = self.shell(line)
+        _, notes = self.shell("sleep 1000 >/dev/null 2>&1 & echo $!; read x; exit 4", stdin=True)
         await notes.said(b"\n")
-        leader, background = map(int, notes.out.split())
-        life = self.watch(background)
-        os.kill(leader, signal.SIGUSR1)
-        self.assertEqual(await notes.ended, Exited(4))
+        life = self.watch(int(notes.out))
+        self.assertTrue(life.on)
+        os.kill(notes.pid, signal.SIGKILL)
+        self.assertEqual(await notes.ended, Signalled(signal.SIGKILL))
         self.assertTrue(life.over())
+
+    async def test_backgroundGetsItsTime(self) -> None:
+        """What ends by itself within the drain limit is not killed."""
+        self.spawner = self.spawnerFor(drainLimit=PATIENCE)
+        path = os.path.abspath(self.mktemp())
+        notes = await self.run_(f"(sleep 0.1; echo late; touch {path}) & exit 3")
+        self.assertEqual((notes.endings, notes.out), ([Exited(3)], b"late\n"))
+        self.assertTrue(os.path.exists(path))
+
+
+class AllowanceTests(ProcessCase):
+    async def test_nothing(self) -> None:
+        """Nothing is read before it is allowed; then just as much as that, and no more."""
+        command, notes = self.shell("echo $$; exec yes", allowed=0)
+        await notes.when(lambda: notes.pid > 0)
+        self.assertEqual(notes.out, b"")
+        total = 0
+        for count in (1, 10, 100_000):
+            total += count
+            command.allow("stdout", count)
+            await notes.when(lambda: len(notes.out) >= total)  # noqa: B023
+            await deferLater(reactor, 0)
+            self.assertEqual(len(notes.out), total)
+        command.end()
+        self.assertEqual(await notes.ended, Signalled(signal.SIGTERM))
+        self.assertEqual(len(notes.out), total)
+
+    async def test_eachStream(self) -> None:
+        """Each stream has its own allowance."""
+        command, notes = self.shell("echo out; echo err >&2", allowed=0)
+        command.allow("stderr", 100)
+        await notes.when(lambda: notes.err == b"err\n")
+        self.assertEqual(notes.out, b"")
+        command.allow("stdout", 100)
+        await notes.ended
+        self.assertEqual((notes.out, notes.err), (b"out\n", b"err\n"))
+
+    async def test_lastWords(self) -> None:
+        """A receiver that is slow misses nothing: the end comes only after all was allowed."""
+        command, notes = self.shell("head -c 60000 /dev/zero; exit 3", allowed=0)
+        await notes.when(lambda: notes.pid > 0)
+        # Until it has ended, and for longer than the drain limit.
+        await deferLater(reactor, 0.3)
+        for _ in range(60):
+            self.assertEqual(notes.endings, [])
+            seen = len(notes.out)
+            command.allow("stdout", 1000)
+            await notes.when(lambda: len(notes.out) == seen + 1000)  # noqa: B023
+        command.allow("stdout", 1)
+        command.allow("stderr", 1)
+        self.assertEqual(await notes.ended, Exited(3))
+        self.assertEqual(len(notes.out), 60_000)
+
+    async def test_slowAfterItsEnd(self) -> None:
+        """Time in which nothing may be read is no reason to kill what still writes."""
+        command, notes = self.shell("(sleep 0.2; echo late) & exit 3", allowed=0)
+        await deferLater(reactor, 0.4)
+        self.assertEqual(notes.endings, [])
+        command.allow("stdout", 100)
+        command.allow("stderr", 100)
+        self.assertEqual(await notes.ended, Exited(3))
+        self.assertEqual(notes.out, b"late\n")
+
+    async def test_paused(self) -> None:
+        """A paused command is not read; what it wrote until then comes after that."""
+        command, notes = self.shell("echo one; read x; echo two; exit 3", stdin=True)
+        await notes.said(b"one")
+        command.pause()
+        command.write(b"\n")
+        await notes.when(lambda: notes.taken == 1)
+        await deferLater(reactor, 0.2)
+        self.assertEqual((notes.out, notes.endings), (b"one\n", []))
+        command.resume()
+        self.assertEqual(await notes.ended, Exited(3))
+        self.assertEqual(notes.out, b"one\ntwo\n")
+
+    async def test_pausedFromWithin(self) -> None:
+        """A receiver may pause while it receives, and gets nothing more."""
+        command, notes = self.shell("exec yes")
+        await notes.said(b"y")
+        command.pause()
+        seen = len(notes.out)
+        await deferLater(reactor, 0.05)
+        self.assertEqual(len(notes.out), seen)
+        command.end()
+        await notes.ended
+
+    async def test_pieces(self) -> None:
+        """No piece is larger than one read."""
+        _, notes = self.shell(f"exec head -c {4 * MEBIBYTE} /dev/zero")
+        await notes.ended
+        self.assertLessEqual(max(notes.sizes), 128 * 1024)
+        self.assertEqual(len(notes.out), 4 * MEBIBYTE)
+
+    async def test_stalledCostsNothing(self) -> None:
+        """Neither a stalled command, nor one of which the pipes have ended, costs any time."""
+        for line in ("exec yes", "exec >&- 2>&-; exec sleep 1000", "echo x; exec 2>&-; exit 3"):
+            command, notes = self.shell(line, allowed=0)
+            await notes.when(lambda: notes.pid > 0)  # noqa: B023
+            await deferLater(reactor, 0.05)
+            before = os.times()
+            await deferLater(reactor, 0.5)
+            after = os.times()
+            spent = after.user + after.system - before.user - before.system
+            self.assertLess(spent, 0.1, line)
+            command.end()
+            await notes.ended
+
+    async def test_cutOff(self) -> None:
+        """A command that is asked to end does, whether its output is allowed to be read or not."""
+        command, notes = self.shell("yes", allowed=1000)
+        await notes.said(b"y")
+        command.end()
+        self.assertEqual(await notes.ended, Signalled(signal.SIGTERM))
+        self.assertEqual(len(notes.out), 1000)
+
+    async def test_cutOffAfterItsEnd(self) -> None:
+        """So does one that has ended, and of which the output was not all read."""
+        command, notes = self.shell("echo $$; exit 3", allowed=0)
+        await deferLater(reactor, 0.2)
+        self.assertEqual(notes.endings, [])
+        command.end()
+        self.assertEqual(await notes.ended, Exited(3))
+
+
+class InputTests(ProcessCase):
+    async def test_through(self) -> None:
+        """All that is written is read, as it was written, up to its end."""
+        data = bytes(range(256)) * 4096 * 4
+        command, notes = self.shell("exec cat", stdin=True)
+        for start in range(0, len(data), 100_000):
+            command.write(data[start : start + 100_000])
+        command.endInput()
+        self.assertEqual(await notes.ended, Exited(0))
+        self.assertEqual(bytes(notes.out), data)
+        self.assertEqual((notes.taken, notes.losses), (len(data), 0))
+
+    async def test_noneYet(self) -> None:
+        """A command waits for its input; without the end of it, it does not end."""
+        command, notes = self.shell("head -c 3; echo; cat; echo end", stdin=True)
+        command.write(b"one")
+        await notes.said(b"one\n")
+        command.write(b"two")
+        await notes.said(b"two")
+        self.assertEqual(notes.endings, [])
+        command.endInput()
+        command.endInput()
+        command.write(b"late")
+        await notes.ended
+        self.assertEqual(notes.out, b"one\ntwoend\n")
+
+    async def test_ended(self) -> None:
+        """An input that ends at once is empty."""
+        command, notes = self.shell("wc -c", stdin=True)
+        command.endInput()
+        await notes.ended
+        self.assertEqual(notes.out.split(), [b"0"])
+
+    async def test_notRead(self) -> None:
+        """What a command does not read is not taken beyond what its pipe holds."""
+        command, notes = self.shell("echo on; exec sleep 1000", stdin=True)
+        command.write(b"x" * MEBIBYTE)
+        await notes.when(lambda: notes.taken > 0)
+        await deferLater(reactor, 0.05)
+        self.assertLessEqual(notes.taken, 128 * 1024)
+        command.end()
+        await notes.ended
+
+    async def test_lost(self) -> None:
+        """That a command reads no more is told once, and what is written then is dropped."""
+        command, notes = self.shell("exec <&-; echo closed; exec sleep 1000", stdin=True)
+        await notes.said(b"closed")
+        command.write(b"x")
+        await notes.when(lambda: notes.losses > 0)
+        command.write(b"x" * 1000)
+        command.endInput()
+        await deferLater(reactor, 0.05)
+        self.assertEqual((notes.losses, notes.taken, notes.endings), (1, 0, []))
+        command.end()
+        await notes.ended
+        self.assertEqual(notes.losses, 1)
+
+    async def test_lostHalfWay(self) -> None:
+        """So is that it stops reading half-way: `yes | head`."""
+        command, notes = self.shell("head -c 1; exec <&-; exec sleep 1000", stdin=True)
+        command.write(b"y" * MEBIBYTE * 4)
+        await notes.when(lambda: notes.losses > 0)
+        self.assertLess(notes.taken, MEBIBYTE)
+        command.end()
+        await notes.ended
+
+    async def test_toOneThatHasEnded(self) -> None:
+        """What is written to a command that has ended is dropped."""
+        command, notes = self.shell("exit 3", stdin=True)
+        await notes.ended
+        command.write(b"x" * MEBIBYTE)
+        command.endInput()
+        command.signal(15)
+        command.resize(TerminalSize(1, 1))
+        command.allow("stdout", 1)
+        command.pause()
+        command.resume()
+        command.end()
+        await deferLater(reactor, 0)
+        self.assertEqual((notes.endings, notes.taken), ([Exited(3)], 0))
+
+    async def test_without(self) -> None:
+        """What is written to a command that cannot be written to is dropped."""
+        command, notes = self.shell("cat")
+        command.write(b"x")
+        command.endInput()
+        self.assertEqual(await notes.ended, Exited(0))
+        self.assertEqual((notes.out, notes.taken), (b"", 0))
+
+
+SIZE = TerminalSize(30, 100)
+
+
+class TerminalTests(ProcessCase):
+    told = {"terminal": SIZE}
+
+    async def test_streams(self) -> None:
+        """All three streams are the terminal that the command controls, of the told size."""
+        line = "for n in 0 1 2; do test -t $n && echo $n; done; stty size </dev/tty; echo err >&2"
+        notes = await self.run_(line)
+        self.assertEqual(notes.out, b"0\r\n1\r\n2\r\n30 100\r\nerr\r\n")
+        self.assertEqual((notes.err, notes.endings), (b"", [Exited(0)]))
+
+    async def test_noDescriptors(self) -> None:
+        """No other descriptor reaches the command."""
+        self.assertEqual(len(await self.words("exec ls /proc/self/fd")), 4)
+
+    async def test_resize(self) -> None:
+        """A new size is the terminal's, and the command learns of it."""
+        command, notes = self.shell(
+            "trap 'stty size; exit' WINCH; echo on; while :; do read x; done"
+        )
+        await notes.said(b"on")
+        command.resize(TerminalSize(7, 9))
+        await notes.ended
+        self.assertEqual(notes.out, b"on\r\n7 9\r\n")
+
+    async def test_resizeBeforeItStarts(self) -> None:
+        """A size that is changed before the command starts is the one that it finds."""
+        command, notes = self.shell("stty size")
+        command.resize(TerminalSize(7, 9))
+        await notes.ended
+        self.assertEqual(notes.out, b"7 9\r\n")
+
+    async def test_input(self) -> None:
+        """What is written is echoed and read; its end is seen, after whole lines and within one."""
+        for text in (b"one\n", b"one\ntwo", b""):
+            command, notes = self.shell("stty -echo; echo on; cat; echo end")
+            await notes.said(b"on\r\n")
+            command.write(text)
+            command.endInput()
+            self.assertEqual(await notes.ended, Exited(0))
+            shown = b"on\r\n" + text.replace(b"\n", b"\r\n") + b"end\r\n"
+            self.assertEqual(bytes(notes.out), shown)
+            self.assertEqual(notes.taken, len(text))
+
+    async def test_inputRaw(self) -> None:
+        """A terminal that does not read lines gets nothing that was not written."""
+        command, notes = self.shell("stty raw -echo; echo on; head -c 3 | od -An -tx1; sleep 1000")
+        await notes.said(b"on\n")
+        command.write(b"ab")
+        command.endInput()
+        await deferLater(reactor, 0.1)
+        self.assertEqual(notes.out, b"on\n")
+        command.end()
+        await notes.ended
+
+    async def test_keys(self) -> None:
+        """Control-C interrupts what is in the foreground."""
+        line = "trap 'echo stopped; exit 3' INT; echo on; while :; do read x; done"
+        command, notes = self.shell(line)
+        await notes.said(b"on")
+        command.write(b"\x03")
+        self.assertEqual(await notes.ended, Exited(3))
+        self.assertIn(b"stopped", notes.out)
+
+    async def test_signalForeground(self) -> None:
+        """A signal reaches the group in the foreground, too, with job control in between."""
+        command, notes = self.shell(
+            'set -m; trap : USR1; sh -c \'trap "echo told; exit 5" USR1; echo on;'
+            " while :; do sleep 0.01; done'; exit $?"
+        )
+        await notes.said(b"on")
+        command.signal(signal.SIGUSR1)
+        self.assertEqual(await notes.ended, Exited(5))
+
+    async def test_endsAll(self) -> None:
+        """What job control has put into groups of its own ends with the command."""
+        command, notes = self.shell(
+            "set -m; sh -c 'trap \"\" TERM HUP; echo $$; while :; do sleep 1000; done' & wait"
+        )
+        await notes.said(b"\n")
+        life = self.watch(int(notes.out.split()[-1]))
+        command.end()
+        self.assertIsInstance(await notes.ended, Signalled)
+        self.assertTrue(life.over())
+
+    async def test_large(self) -> None:
+        """A mebibyte arrives whole over a terminal."""
+        notes = await self.run_(f"stty -opost; exec head -c {MEBIBYTE} /dev/zero")
+        self.assertEqual(len(notes.out), MEBIBYTE)
+
+    async def test_givenUp(self) -> None:
+        """A command that closes its terminal and runs on is waited for, and may open it again."""
+        notes = await self.run_("exec <&- >&- 2>&-; sleep 0.1; echo late > /dev/tty; exit 4")
+        self.assertEqual((notes.endings, notes.out), ([Exited(4)], b"late\r\n"))
+
+    async def test_limits(self) -> None:
+        """A terminal and limits go together."""
+        notes = await self.run_("ulimit -n", limits=ResourceLimits(openFiles=44))
+        self.assertEqual(notes.out, b"44\r\n")
+
+    async def test_descriptors(self) -> None:
+        """Terminals leave no descriptor."""
+        await self.run_("true")
+        await settled()
+        before = descriptors()
+        for _ in range(20):
+            await self.run_("true")
+        self.assertEqual(descriptors(), before)
 
 
 class EndingTests(ProcessCase):
@@ -234,12 +782,31 @@ class EndingTests(ProcessCase):
 
     async def test_signalled(self) -> None:
         """Death by a signal is told apart from an exit status."""
-        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV):
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGPIPE, signal.SIGUSR1):
             notes = await self.run_(f"kill -{int(number)} $$")
             self.assertEqual(notes.endings, [Signalled(number)])
 
+    async def test_signal(self) -> None:
+        """A signal reaches the whole group."""
+        line = "sh -c 'trap \"echo child\" USR1; echo on; wait; while :; do sleep 0.01; done' &"
+        command, notes = self.shell(f"trap 'echo parent' USR1; {line} while :; do wait; done")
+        await notes.said(b"on")
+        command.signal(signal.SIGUSR1)
+        await gatherResults([notes.said(b"child"), notes.said(b"parent")])
+        command.signal(signal.SIGKILL)
+        self.assertEqual(await notes.ended, Signalled(signal.SIGKILL))
+
+    async def test_signalAtOnce(self) -> None:
+        """A signal that is sent before the command has started reaches it."""
+        command, notes = self.shell("exec sleep 1000")
+        await deferLater(reactor, 0)
+        command.signal(signal.SIGKILL)
+        command.end()
+        self.assertIsInstance(await notes.ended, Signalled | NotStarted)
+
     async def test_end(self) -> None:
         """A command that is asked to end gets TERM, and may clean up."""
+        self.spawner = self.spawnerFor(killGrace=PATIENCE)
         command, notes = self.shell(
             "trap 'echo cleaned; exit 7' TERM; echo ready; while :; do sleep 1000 & wait; done"
         )
@@ -250,7 +817,6 @@ class EndingTests(ProcessCase):
 
     async def test_endWholeGroup(self) -> None:
         """All of a command's group ends, its background processes that ignore TERM included."""
-        self.patch(process, "KILL_GRACE", 0.05)
         command, notes = self.shell(
             "trap '' TERM; sleep 1000 & echo $!; sleep 1000 >/dev/null 2>&1 & echo $!;"
             " echo $$; echo ready; while :; do sleep 1000; done"
@@ -263,8 +829,8 @@ class EndingTests(ProcessCase):
         self.assertTrue(all(life.over() for life in lives))
 
     async def test_endLeaderAlone(self) -> None:
-        """When only the leader obeys TERM, the rest of its group is killed."""
-        self.patch(process, "KILL_GRACE", 0.05)
+        """When only the leader obeys TERM, the rest of its group is killed, not waited for."""
+        self.spawner = self.spawnerFor(killGrace=PATIENCE)
         command, notes = self.shell(
             """sh -c 'trap "" TERM; echo $$; while :; do sleep 1000; done' & wait"""
         )
@@ -274,21 +840,39 @@ class EndingTests(ProcessCase):
         self.assertEqual(await notes.ended, Signalled(signal.SIGTERM))
         self.assertTrue(life.over())
 
+    async def test_endFled(self) -> None:
+        """What has fled into another session, twice forked and deaf to TERM, ends all the same."""
+        for line in ("exec sleep 1000", "sleep 0.1; exit 3"):
+            command, notes = self.shell(FLED + line)
+            await notes.said(b"\n")
+            life = self.watch(int(notes.out))
+            self.assertTrue(life.on)
+            if "exec" in line:
+                command.end()
+            await notes.ended
+            # By then, not some time after.
+            self.assertFalse(life.on)
+
     async def test_endStopped(self) -> None:
-        """A stopped command ends too."""
+        """A stopped command ends too, by TERM."""
+        self.spawner = self.spawnerFor(killGrace=PATIENCE)
         command, notes = self.shell("echo $$; kill -STOP $$; echo never")
         await notes.said(b"\n")
-        os.waitid(os.P_PID, int(notes.out), os.WSTOPPED | os.WNOWAIT)
+        await self.stopped(notes.pid)
         command.end()
         self.assertEqual(await notes.ended, Signalled(signal.SIGTERM))
         self.assertNotIn(b"never", notes.out)
 
+    async def stopped(self, pid: int) -> None:
+        """Wait until a process is stopped."""
+        while b"State:\tT" not in Path(f"/proc/{pid}/status").read_bytes():
+            await deferLater(reactor, 0.01)
+
     async def test_endStoppedAndDeaf(self) -> None:
         """A stopped command that ignores TERM is killed."""
-        self.patch(process, "KILL_GRACE", 0.05)
         command, notes = self.shell("trap '' TERM; echo $$; while :; do kill -STOP $$; done")
         await notes.said(b"\n")
-        os.waitid(os.P_PID, int(notes.out), os.WSTOPPED | os.WNOWAIT)
+        await self.stopped(notes.pid)
         command.end()
         self.assertEqual(await notes.ended, Signalled(signal.SIGKILL))
 
@@ -299,193 +883,582 @@ class EndingTests(ProcessCase):
         command.end()
         command.end()
         await notes.ended
-        sent: list[int] = []
-        self.patch(os, "killpg", lambda pid, number: sent.append(number))
         command.end()
-        self.assertEqual(sent, [])
+        command.kill()
         self.assertEqual(notes.endings, [Signalled(signal.SIGTERM)])
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
 
-    async def test_endAfterTheEnd(self) -> None:
-        """Asking a command to end that has ended by itself signals nobody."""
-        command, notes = self.shell("exit 3")
-        await notes.ended
-        sent: list[int] = []
-        self.patch(os, "killpg", lambda pid, number: sent.append(pid))
+    async def test_endBeforeItStarts(self) -> None:
+        """A command that is asked to end before there was anybody to start it never starts."""
+        path = os.path.abspath(self.mktemp())
+        command, notes = self.shell(f"touch {path}")
         command.end()
-        self.assertEqual(sent, [])
+        self.assertEqual(notes.endings, [])
+        self.assertEqual(await notes.ended, NotStarted(errno.ECANCELED, "run /bin/sh"))
+        await self.run_("true")
+        self.assertFalse(os.path.exists(path))
 
-    async def test_reapedLast(self) -> None:
-        """The leader is there, if only as a zombie, whenever its group is signalled."""
-        self.patch(process, "KILL_GRACE", 0.05)
-        killpg = os.killpg
-        states: list[bool] = []
-
-        def noting(pid: int, number: int) -> None:
-            states.append(os.path.exists(f"/proc/{pid}"))
-            killpg(pid, number)
-
-        self.patch(os, "killpg", noting)
-        await self.run_("sleep 1000 & exit 3")
-        command, notes = self.shell("trap '' TERM; echo ready; while :; do sleep 1000; done")
-        await notes.said(b"ready")
+    async def test_bomb(self) -> None:
+        """A crowd of processes that fork on, each in a session of its own, comes to its end."""
+        if os.geteuid() != 0:
+            raise SkipTest("Only root can bound it by a user of its own.")
+        command, notes = self.launch(
+            Launch(
+                b"/usr/bin/perl",
+                [b"perl", b"-MPOSIX", b"-e", b"while (1) { POSIX::setsid() if fork() == 0 }"],
+                ENVIRONMENT,
+                account=Account("crowd", 61235, 61235, ()),
+                limits=ResourceLimits(processes=150),
+            )
+        )
+        while self.crowd(61235) < 140:
+            self.assertEqual(notes.endings, [])
+            await deferLater(reactor, 0.01)
         command.end()
+        self.assertIsInstance(await notes.ended, Signalled)
+        self.assertEqual(self.crowd(61235), 0)
+
+    def crowd(self, uid: int) -> int:
+        """Count the processes of a user."""
+        count = 0
+        for pid, *_ in keeper.processes():
+            try:
+                count += os.stat(f"/proc/{pid}").st_uid == uid
+            except FileNotFoundError:
+                continue
+        return count
+
+
+class FailureTests(ProcessCase):
+    async def notStarted(self, launch: Launch) -> tuple[int, str]:
+        """Tell why something was not started; its streams are not left open."""
+        await self.run_("true")
+        await settled()
+        before = descriptors()
+        _, notes = self.launch(launch)
+        self.assertEqual(notes.endings, [])
+        ending = await notes.ended
+        assert isinstance(ending, NotStarted), ending
+        self.assertEqual(notes.pid, 0)
+        self.assertEqual(descriptors(), before)
+        return ending.errno, ending.what
+
+    async def test_program(self) -> None:
+        """A program that is not there, or is none, is told apart, and what was tried is named."""
+        empty = Path(self.mktemp())
+        empty.write_bytes(b"\0\1\2\3")
+        empty.chmod(0o755)
+        for program, number in (
+            ("/nowhere/program", errno.ENOENT),
+            ("/etc/passwd", errno.EACCES),
+            ("/", errno.EACCES),
+            ("/etc/passwd/x", errno.ENOTDIR),
+            (str(empty.absolute()), errno.ENOEXEC),
+            ("", errno.ENOENT),
+        ):
+            launch = Launch(program.encode(), [b"x"], {})
+            self.assertEqual(await self.notStarted(launch), (number, f"run {program}"))
+
+    async def test_directory(self) -> None:
+        """So is a directory that is not there, is gone, or is none."""
+        gone = os.path.realpath(self.mktemp())
+        os.mkdir(gone)
+        await self.run_("true", cwd=gone.encode())
+        os.rmdir(gone)
+        for cwd, number in (
+            ("/nowhere", errno.ENOENT),
+            (gone, errno.ENOENT),
+            ("/etc/passwd", errno.ENOTDIR),
+        ):
+            launch = shellLaunch("true", cwd=cwd.encode())
+            self.assertEqual(await self.notStarted(launch), (number, f"enter {cwd}"))
+
+    async def test_strings(self) -> None:
+        """Strings that no process can have are refused before anything starts."""
+        for launch in (
+            Launch(b"/bin/echo", [b"echo", b"a\0b"], {}),
+            Launch(b"/bin/echo\0", [b"echo"], {}),
+            Launch(b"/bin/echo", [b"echo"], {b"A": b"\0"}),
+            Launch(b"/bin/echo", [b"echo"], {b"A=B": b"c"}),
+            Launch(b"/bin/echo", [b"echo"], {b"": b"c"}),
+            Launch(b"/bin/echo", [b"echo"], {}, b"/\0"),
+            Launch(b"/bin/echo", [], {}),
+            Launch(b"/bin/echo", [b""], {}),
+        ):
+            number, _ = await self.notStarted(launch)
+            self.assertEqual(number, errno.EINVAL, launch)
+
+    async def test_tooLong(self) -> None:
+        """An argument that is longer than the system takes, and too many of them, are told so."""
+        for argv in ([b"sh", b"-c", b"true " + b"x" * 200_000], [b"sh", *[b"x" * 100_000] * 60]):
+            launch = Launch(b"/bin/sh", argv, {})
+            self.assertEqual(await self.notStarted(launch), (errno.E2BIG, "run /bin/sh"))
+        self.patch(process, "MAX_STRINGS", 1000)
+        launch = Launch(b"/bin/sh", [b"sh", b"x" * 1000], {})
+        self.assertEqual(await self.notStarted(launch), (errno.E2BIG, "run /bin/sh"))
+
+    async def test_withoutFilesInMemory(self) -> None:
+        """Where there are no files in memory, what does not fit into a message is too long."""
+        memfd = os.memfd_create
+        del os.memfd_create
+        self.addCleanup(setattr, os, "memfd_create", memfd)
+        launch = Launch(b"/bin/sh", [b"sh", b"x" * 70_000], {})
+        self.assertEqual(await self.notStarted(launch), (errno.E2BIG, "run /bin/sh"))
+
+    async def test_noDescriptorsLeft(self) -> None:
+        """When descriptors run out half-way, that is told, and those it has are given back."""
+        await gatherResults([self.shell("sleep 0.1")[1].ended for _ in range(3)])
+        await settled()
+        large = [b"sh", b"-c", b"true", b"x" * 100_000]
+        for told, most in (({}, 4), ({"stdin": True}, 6), ({"terminal": SIZE}, 6)):
+            before = descriptors()
+            free = os.dup(0)
+            os.close(free)
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            for more in range(most + 1):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
+                try:
+                    _, notes = self.launch(Launch(b"/bin/sh", large, {}, **told))
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                self.assertEqual(await notes.ended, NotStarted(errno.EMFILE, "run /bin/sh"))
+            self.assertEqual(descriptors(), before)
+
+    async def test_noDescriptorForTheKeeper(self) -> None:
+        """So it is when not even the keeper can be started for want of them."""
+        free = os.dup(0)
+        os.close(free)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for more in (0, 1, 2):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
+            try:
+                _, notes = self.shell("true")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            ending = await notes.ended
+            self.assertEqual(ending, NotStarted(errno.EMFILE, mock.ANY))
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+
+    async def keeperIs(self, *command: str, patience: float = PATIENCE) -> NotStarted:
+        """Tell what becomes of a command if this is started in place of the keeper."""
+        with (
+            mock.patch.object(supervision, "KEEPER_TIMEOUT", patience),
+            mock.patch.object(supervision, "keeperCommand", lambda descriptor: list(command)),
+        ):
+            _, first = self.shell("true")
+            _, second = self.shell("true")
+            endings = [await first.ended, await second.ended]
+        self.assertEqual(endings[0], endings[1])
+        assert isinstance(endings[0], NotStarted), endings
+        # And it is not given up for good.
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+        return endings[0]
+
+    async def test_noKeeper(self) -> None:
+        """A command is not started when the keeper cannot be."""
+        self.assertEqual((await self.keeperIs("/nowhere")).errno, errno.ENOENT)
+
+    async def test_keeperEnds(self) -> None:
+        """Nor when the keeper ends at once."""
+        self.assertEqual((await self.keeperIs("/bin/false")).errno, errno.ECHILD)
+
+    async def test_keeperHangs(self) -> None:
+        """Nor when it does nothing at all, for which nobody waits for ever."""
+        ending = await self.keeperIs("/bin/sleep", "1000", patience=0.1)
+        self.assertEqual(ending.errno, errno.ETIMEDOUT)
+        self.assertEqual(ending.what, "run /bin/sh, as what starts commands did not answer")
+
+
+class DeathTests(ProcessCase):
+    """What is left when those that watch are killed."""
+
+    async def test_supervisor(self) -> None:
+        """A command of which the supervisor is killed is lost, and nothing of it is left."""
+        _, notes = self.shell(FLED + "echo on; sleep 1000 & wait")
+        await notes.said(b"on")
+        await notes.said(b"\n")
+        await notes.when(lambda: len(notes.out.split()) == 2)
+        fled = next(int(word) for word in notes.out.split() if word != b"on")
+        lives = [self.watch(notes.pid), self.watch(fled)]
+        os.kill(parentOf(notes.pid), signal.SIGKILL)
+        self.assertEqual(await notes.ended, Lost())
+        self.assertEqual([life.on for life in lives], [False, False])
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+
+    async def test_idleSupervisor(self) -> None:
+        """A supervisor that is killed while it has no command is missed by nobody."""
+        _, notes = self.shell("exec sleep 0.05")
+        await notes.when(lambda: notes.pid > 0)
+        supervisor = parentOf(notes.pid)
         await notes.ended
-        self.assertGreaterEqual(len(states), 4)
-        self.assertTrue(all(states))
+        life = self.watch(supervisor)
+        os.kill(supervisor, signal.SIGKILL)
+        self.assertTrue(life.over())
+        # Not heard of yet.
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+
+    async def test_keeper(self) -> None:
+        """When the keeper is killed, what runs goes on; the next command has a new keeper."""
+        command, notes = self.shell("echo on; read x; exit 5", stdin=True)
+        await notes.said(b"on")
+        old = parentOf(parentOf(notes.pid))
+        os.kill(old, signal.SIGKILL)
+        await deferLater(reactor, 0.05)
+        self.assertEqual(notes.endings, [])
+        _, other = self.shell("echo on; exec sleep 1000")
+        await other.said(b"on")
+        self.assertNotEqual(parentOf(parentOf(other.pid)), old)
+        command.write(b"\n")
+        self.assertEqual(await notes.ended, Exited(5))
+
+    async def test_keeperUnderWay(self) -> None:
+        """A command that waits for a keeper that is killed gets another one."""
+        await self.run_("true")
+        running = [self.shell("exec sleep 0.2")[1] for _ in range(30)]
+        await running[0].when(lambda: running[0].pid > 0)
+        os.kill(parentOf(parentOf(running[0].pid)), signal.SIGKILL)
+        for notes in running:
+            self.assertEqual(await notes.ended, Exited(0))
+
+    async def test_everySignal(self) -> None:
+        """No signal that an init system or a terminal sends ends what watches."""
+        command, notes = self.shell(
+            "trap '' TERM INT HUP QUIT; echo on; read x; exit 5", stdin=True
+        )
+        await notes.said(b"on")
+        supervisor = parentOf(notes.pid)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            os.kill(supervisor, number)
+            os.kill(parentOf(supervisor), number)
+        await self.run_("true")
+        command.write(b"\n")
+        self.assertEqual(await notes.ended, Exited(5))
+
+    def test_server(self) -> None:
+        """When the server is killed, nothing of its commands is left, wherever it has gone."""
+        script = textwrap.dedent(
+            """
+            from twisted.internet import reactor
+            from tests.rexec.test_process import *
+            spawner = ProcessSpawner(reactor, killGrace=0.2)
+            class Show(Notes):
+                def outReceived(self, data):
+                    os.write(1, data)
+            def go(**told):
+                lines = [
+                    FLED + "sleep 1000",
+                    "trap '' TERM; echo $$; while :; do sleep 1000; done",
+                    "echo $$; sleep 1000 >/dev/null & echo $!; kill -STOP $$",
+                ]
+                for line in lines:
+                    command = spawner(shellLaunch(line, **told), Show())
+                    command.allow("stdout", UNBOUNDED)
+            go()
+            go(limits=ResourceLimits(openFiles=100))
+            reactor.run()
+            """
+        )
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as server:
+            self.addCleanup(server.kill)
+            assert server.stdout is not None
+            pids = [int(server.stdout.readline()) for _ in range(8)]
+            lives = [self.watch(pid) for pid in pids]
+            supervisors = {self.watch(parentOf(pid)) for pid in pids}
+            self.assertTrue(all(life.on for life in lives))
+            server.kill()
+        self.assertTrue(all(life.over() for life in [*lives, *supervisors]))
+
+    def test_serverAndKeeper(self) -> None:
+        """Nor when the keeper goes with it, as when a whole group is killed."""
+        script = textwrap.dedent(
+            """
+            from twisted.internet import reactor
+            from tests.rexec.test_process import *
+            spawner = ProcessSpawner(reactor)
+            class Show(Notes):
+                def outReceived(self, data):
+                    os.write(1, data)
+            command = spawner(shellLaunch(FLED + "echo $$; exec sleep 1000"), Show())
+            command.allow("stdout", UNBOUNDED)
+            reactor.run()
+            """
+        )
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as server:
+            self.addCleanup(server.kill)
+            assert server.stdout is not None
+            pids = [int(server.stdout.readline()) for _ in range(2)]
+            lives = [self.watch(pid) for pid in pids]
+            [child] = [pid for pid, parent, _, _ in keeper.processes() if parent == server.pid]
+            os.kill(child, signal.SIGKILL)
+            server.kill()
+        self.assertTrue(all(life.over() for life in lives))
+
+
+class StopTests(ProcessCase):
+    async def test_all(self) -> None:
+        """Stopping kills what runs, and lets no process and no descriptor stay."""
+        await settled()
+        before = descriptors()
+        _, notes = self.shell("trap '' TERM; echo $$; while :; do sleep 1000; done")
+        await notes.said(b"\n")
+        supervisor = parentOf(notes.pid)
+        lives = [self.watch(pid) for pid in (notes.pid, supervisor, parentOf(supervisor))]
+        _, waiting = self.shell("sleep 1000", allowed=0)
+        await self.spawner.stop()
+        self.assertEqual([life.on for life in lives], [False] * 3)
+        self.assertEqual(notes.endings, [Signalled(signal.SIGKILL)])
+        self.assertEqual(len(waiting.endings), 1)
+        for life in lives:
+            life.kill()
+        self._cleanups.clear()
+        self.assertEqual(descriptors(), before)
+
+    async def test_nothing(self) -> None:
+        """One that was never used has nothing to stop; nor has one that is stopped twice."""
+        await self.spawner.stop()
+        await self.run_("true")
+        await gatherResults([self.spawner.stop(), self.spawner.stop()])
+        await self.spawner.stop()
+
+    async def test_whileStopping(self) -> None:
+        """Nothing is started while it stops; after that, it is."""
+        await self.run_("true")
+        stopped = self.spawner.stop()
+        _, notes = self.shell("true")
+        ending = await notes.ended
+        self.assertEqual(
+            ending, NotStarted(errno.ESHUTDOWN, "run /bin/sh, as the service is stopping")
+        )
+        await stopped
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+
+    async def test_waiting(self) -> None:
+        """Commands that nobody has started yet never are."""
+        running = [self.shell("exec sleep 1000")[1] for _ in range(20)]
+        await self.spawner.stop()
+        for notes in running:
+            self.assertEqual(len(notes.endings), 1)
+
+    async def test_start(self) -> None:
+        """What is made ready ahead is there for the first command."""
+        self.spawner.start()
+        await settled()
+        before = descriptors()
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+        # One more supervisor, for the next one.
+        self.assertLessEqual(descriptors(), before + 1)
+
+
+class LeakTests(ProcessCase):
+    async def test_manyCommands(self) -> None:
+        """Three hundred commands leave no descriptor and no process."""
+        await gatherResults([self.shell("sleep 0.1")[1].ended for _ in range(2)])
+        await settled()
+        before, children = descriptors(), keeper.children()
+        for number in range(300):
+            told = {"limits": ResourceLimits(openFiles=99)} if number % 10 == 0 else {}
+            await self.run_("echo $$", **told)
+        self.assertEqual(descriptors(), before)
+        self.assertEqual(keeper.children(), children)
+
+    async def test_atOnce(self) -> None:
+        """Two hundred commands at once are told apart, and leave only what is kept warm."""
+        await self.run_("true")
+        await settled()
+        before = descriptors()
+        running = [self.shell(f"echo {number}; exit {number}")[1] for number in range(200)]
+        for number, notes in enumerate(running):
+            self.assertEqual(await notes.ended, Exited(number))
+            self.assertEqual(notes.out, b"%d\n" % number)
+        sleeping = [self.shell("exec sleep 0.5")[1] for _ in range(50)]
+        await gatherResults([notes.ended for notes in sleeping])
+        await deferLater(reactor, 0.1)
+        self.assertLessEqual(descriptors(), before + supervision.WARM)
+
+
+#: A program that does a little of everything, under the reactor that it is told.
+EVERYTHING = """
+import sys
+from twisted.application.reactors import installReactor
+reactor = installReactor(sys.argv[1])
+from tests.rexec.test_process import *
+
+async def main():
+    spawner = ProcessSpawner(reactor, 0.05, 0.05)
+    async def run(line, **told):
+        notes = Notes()
+        command = spawner(shellLaunch(line, **told), notes)
+        command.allow("stdout", UNBOUNDED)
+        command.allow("stderr", UNBOUNDED)
+        if told.get("stdin"):
+            command.write(b"x" * 1000000)
+            command.endInput()
+        await notes.ended
+        return len(notes.out), len(notes.err), notes.endings
+    print(await run("echo out; echo err >&2; exit 3"))
+    print(await run("cat; exit 4", stdin=True))
+    print(await run("exec <&-; sleep 0.1; exit 5", stdin=True))
+    print(await run("sleep 1000 & exit 6"))
+    print(await run("stty size", terminal=SIZE))
+    print(await run("head -c 1000000 /dev/zero; kill -9 $$"))
+    stalled = Notes()
+    command = spawner(shellLaunch("yes"), stalled)
+    before = os.times()
+    await deferLater(reactor, 0.3)
+    after = os.times()
+    assert after.user + after.system - before.user - before.system < 0.1
+    command.end()
+    print(await stalled.ended)
+    await spawner.stop()
+    assert not keeper.children()
+
+def run():
+    done = Deferred.fromCoroutine(main())
+    done.addErrback(lambda failure: failure.printTraceback(sys.stdout))
+    done.addBoth(lambda _: reactor.stop())
+
+reactor.callWhenRunning(run)
+reactor.run()
+"""
+
+
+class ReactorTests(TestCase):
+    timeout = 60
+
+    def runUnder(self, name: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", EVERYTHING, name], capture_output=True, text=True, timeout=50
+        )
+        self.assertEqual(done.stderr, "")
+        return done.stdout
+
+    def test_every(self) -> None:
+        """Commands are the same under every reactor that Twisted has for Linux."""
+        expected = (
+            "(4, 4, [Exited(code=3)])\n"
+            "(1000000, 0, [Exited(code=4)])\n"
+            "(0, 0, [Exited(code=5)])\n"
+            "(0, 0, [Exited(code=6)])\n"
+            "(8, 0, [Exited(code=0)])\n"
+            "(1000000, 0, [Signalled(number=9, core=False)])\n"
+            "Signalled(number=15, core=False)\n"
+        )
+        for name in ("epoll", "poll", "select", "asyncio"):
+            self.assertEqual(self.runUnder(name), expected, name)
 
 
 class LateReactor(Clock):
-    """A reactor that was busy: nothing is read until a test says so."""
+    """A reactor on which a test says what is looked at."""
 
     def __init__(self) -> None:
         super().__init__()
         self.readers: list[Any] = []
 
     def addReader(self, reader: Any) -> None:
-        self.readers.append(reader)
+        if reader not in self.readers:
+            self.readers.append(reader)
 
     def removeReader(self, reader: Any) -> None:
         if reader in self.readers:
             self.readers.remove(reader)
 
+    def addWriter(self, writer: Any) -> None:
+        """Nothing is written in these tests."""
 
-class LateTests(ProcessCase):
+    removeWriter = addWriter
+
+    def look(self, name: str) -> None:
+        """Wait until there is something to read, and read all there is, of these readers."""
+        chosen = [reader for reader in self.readers if reader.logPrefix() == name]
+        ready = select.select(chosen, [], [], PATIENCE)[0]
+        assert ready
+        for reader in ready:
+            reader.doRead()
+
+
+class LateTests(TestCase):
+    """What happens when the server is too busy to look at everything in time."""
+
+    timeout = 60
+
     def setUp(self) -> None:
         self.late = LateReactor()
         self.spawner = ProcessSpawner(self.late, drainLimit=0.5)
+        self.addCleanup(self.stop)
 
-    @property
-    def leader(self) -> Any:
-        """What watches for the leader's end."""
-        (reader,) = (reader for reader in self.late.readers if reader.logPrefix() == "exit")
-        return reader
+    def stop(self) -> None:
+        stopped = self.spawner.stop()
+        while not stopped.called:
+            self.late.advance(1)
+            if any(reader.logPrefix() == "commands" for reader in self.late.readers):
+                self.late.look("commands")
+        self.assertEqual(self.late.readers, [])
+        self.assertEqual(self.late.getDelayedCalls(), [])
 
-    def leaderEnds(self) -> None:
-        """Wait for the leader's end, and let it be noticed, but nothing else."""
-        self.assertTrue(select.select([self.leader], [], [], PATIENCE)[0])
-        self.leader.doRead()
+    def shell(self, line: str) -> tuple[CommandProcess, Notes]:
+        notes = Notes()
+        command = self.spawner(shellLaunch(line), notes)
+        command.allow("stdout", UNBOUNDED)
+        command.allow("stderr", UNBOUNDED)
+        while not notes.pid:
+            self.late.look("commands")
+        return command, notes
 
     def test_lastWords(self) -> None:
         """What a command wrote is not lost when the server is too busy to read it in time."""
-        _, notes = self.shell("sleep 1000 & echo out; echo err >&2")
-        self.leaderEnds()
-        self.assertEqual(notes.endings, [])
+        command, notes = self.shell("sleep 1000 & echo out; echo err >&2")
+        while command._ending is None:
+            self.late.look("commands")
+        self.late.advance(0.5)
+        while not command._clear:
+            self.late.look("commands")
+        self.assertEqual((notes.endings, notes.out), ([], b""))
         self.late.advance(0.5)
         self.assertEqual(notes.endings, [Exited(0)])
         self.assertEqual((notes.out, notes.err), (b"out\n", b"err\n"))
-        self.assertEqual(self.late.readers, [])
-        self.assertEqual(self.late.getDelayedCalls(), [])
+
+    def test_drainLimit(self) -> None:
+        """What a command left behind has the drain limit, and no less."""
+        command, notes = self.shell("sleep 1000 & exit 3")
+        while command._ending is None:
+            self.late.look("commands")
+        life = Life(next(p for p, _, group, _ in keeper.processes() if group == notes.pid))
+        self.addCleanup(life.kill)
+        self.late.advance(0.49)
+        self.assertFalse(command._sweeping)
+        self.late.advance(0.02)
+        self.assertTrue(command._sweeping)
 
     def test_endWhileDraining(self) -> None:
         """A command whose leader has gone can still be asked to end, and takes no longer."""
         command, notes = self.shell("sleep 1000 & exit 3")
-        self.leaderEnds()
+        while command._ending is None:
+            self.late.look("commands")
         command.end()
-        self.late.advance(process.KILL_GRACE)
+        while not command._clear:
+            self.late.look("commands")
         self.late.advance(0.5)
         self.assertEqual(notes.endings, [Exited(3)])
-        self.assertEqual(self.late.getDelayedCalls(), [])
 
     def test_sleepsInTheKernel(self) -> None:
-        """A command that KILL does not end at once is reported when it has ended, not before."""
-        self.patch(os, "killpg", lambda pid, number: None)
+        """A command that KILL does not end is given up after a while."""
         command, notes = self.shell("exec sleep 1000")
+        life = Life(notes.pid)
+        self.addCleanup(life.kill)
         command.end()
-        self.late.advance(process.KILL_GRACE)
-        self.late.advance(0.5)
+        self.late.advance(keeper.KILL_GRACE + supervision.SWEEP_LIMIT)
         self.assertEqual(notes.endings, [])
-        signal.pidfd_send_signal(self.leader.fileno(), signal.SIGKILL)
-        self.leaderEnds()
         self.late.advance(0.5)
-        self.assertEqual(notes.endings, [Signalled(signal.SIGKILL)])
+        self.assertEqual(notes.endings, [Lost()])
+        self.assertTrue(life.over())
 
-
-class FailureTests(ProcessCase):
-    def test_missing(self) -> None:
-        """A program that is not there, or is none, is an error, and nothing stays open."""
-        before = descriptors()
-        for program, number in (
-            (b"/nowhere/program", errno.ENOENT),
-            (b"/etc/passwd", errno.EACCES),
-            (b"/", errno.EACCES),
-            (b"/etc/passwd/x", errno.ENOTDIR),
-        ):
-            error = self.assertRaises(OSError, self.spawner, [program], {}, Notes())
-            self.assertEqual(error.errno, number)
-        self.assertEqual(descriptors(), before)
-
-    def test_tooLong(self) -> None:
-        """An argument that is longer than the system takes is an error."""
-        line = b"true " + b"x" * 200_000
-        error = self.assertRaises(OSError, self.spawner, [b"/bin/sh", b"-c", line], {}, Notes())
-        self.assertEqual(error.errno, errno.E2BIG)
-
-    def test_noDescriptorsLeft(self) -> None:
-        """When descriptors run out half-way, that is an error, and those it has are given back."""
-        before = descriptors()
-        free = os.dup(0)
-        os.close(free)
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
-        for more in range(5):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
-            error = self.assertRaises(OSError, self.spawner, [b"/bin/true"], {}, Notes())
-            self.assertEqual(error.errno, errno.EMFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        self.assertEqual(descriptors(), before)
-
-    def test_nul(self) -> None:
-        """An argument with a NUL byte is refused before anything starts."""
-        before = descriptors()
-        self.assertRaises(ValueError, self.spawner, [b"/bin/echo", b"a\0b"], {}, Notes())
-        self.assertEqual(descriptors(), before)
-
-
-class LeakTests(ProcessCase):
-    async def test_manyCommands(self) -> None:
-        """Two hundred commands leave no descriptor and no zombie."""
-        await self.run_("true")
-        before = descriptors()
-        pids = []
-        for _ in range(200):
-            notes = await self.run_("echo $$")
-            pids.append(int(notes.out))
-        self.assertEqual(descriptors(), before)
-        for pid in pids:
-            self.assertRaises(ChildProcessError, os.waitid, os.P_PID, pid, os.WEXITED | os.WNOHANG)
-
-    async def test_atOnce(self) -> None:
-        """Fifty commands at once are told apart, and leave no descriptor."""
-        await self.run_("true")
-        before = descriptors()
-        running = [self.shell(f"echo {number}; exit {number}")[1] for number in range(50)]
-        for number, notes in enumerate(running):
-            self.assertEqual(await notes.ended, Exited(number))
-            self.assertEqual(notes.out, b"%d\n" % number)
-        self.assertEqual(descriptors(), before)
-
-
-class ThreadTests(ProcessCase):
-    async def fallsBack(self) -> None:
-        notes = await self.run_("echo out; exit 3")
-        self.assertEqual((notes.endings, notes.out), ([Exited(3)], b"out\n"))
-        command, notes = self.shell("echo ready; exec sleep 1000")
-        await notes.said(b"ready")
-        command.end()
-        self.assertEqual(await notes.ended, Signalled(signal.SIGTERM))
-
-    async def test_withoutPidfd(self) -> None:
-        """Where Python has no pidfds, a thread notices the end of a command."""
-        pidfd_open = os.pidfd_open
-        del os.pidfd_open
-        self.addCleanup(setattr, os, "pidfd_open", pidfd_open)
-        await self.fallsBack()
-
-    async def test_refusedPidfd(self) -> None:
-        """Where the kernel refuses a pidfd, a thread notices the end of a command."""
-
-        def refuse(pid: int) -> int:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-        self.patch(os, "pidfd_open", refuse)
-        await self.fallsBack()
+    def test_restSleepsInTheKernel(self) -> None:
+        """So is what it left behind, and then its own end is told."""
+        command, notes = self.shell("sleep 1000 & exit 3")
+        while command._ending is None:
+            self.late.look("commands")
+        self.late.advance(0.5)
+        self.assertTrue(command._sweeping)
+        self.late.advance(supervision.SWEEP_LIMIT)
+        self.late.advance(0.5)
+        self.assertEqual(notes.endings, [Exited(3)])

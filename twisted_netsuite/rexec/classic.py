@@ -26,15 +26,16 @@ from twisted_netsuite.errors import Denied, LimitExceeded, NetsuiteError
 from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.chunks import ChunkProtocol
 from twisted_netsuite.net.serving import ServedFactory
+from twisted_netsuite.rexec.classicmachine import TABLE, Act, Event, Turn
 from twisted_netsuite.rexec.collect import (
     DEFAULT_COMMAND_LIMITS,
     CollectedCommand,
     CommandLimits,
     Outcome,
     Result,
+    notStarted,
 )
-from twisted_netsuite.rexec.machine import TABLE, Act, Event, Turn
-from twisted_netsuite.rexec.process import Spawner
+from twisted_netsuite.rexec.launch import Launch, Spawner
 from twisted_netsuite.trust.decisions import Decision
 from twisted_netsuite.trust.oversight import UNSEEN, Oversight, causeOf
 from twisted_netsuite.trust.rules import ExecRule
@@ -49,6 +50,9 @@ NO_MESSAGE = b"Have no message"
 
 #: What a command is answered when no shell is allowed.
 NO_SHELL = "this service runs no shell commands; its operator can allow them with --allow-shell."
+
+#: Gets every command.
+SHELL = b"/bin/sh"
 
 #: What a browser sends first. Any web page can make one send a request to a port of this machine,
 #: with commands in its body: a connection that begins so gets nothing run.
@@ -192,7 +196,7 @@ class ClassicExec(ChunkProtocol):
             line=shownBytes(line, MAX_LOGGED),
             cause=causeOf(error),
         )
-        self._answer(line, _notStarted(Outcome.DENIED, error))
+        self._answer(line, notStarted(Outcome.DENIED, error))
 
     def _ended(self, line: bytes, result: Result) -> None:
         self._command = None
@@ -380,17 +384,21 @@ class ClassicExecFactory(ServedFactory):
 
     def _spawn(self, line: bytes, limits: CommandLimits) -> CollectedCommand | Result:
         if b"\0" in line:
-            return _notStarted(Outcome.DENIED, Denied("a command cannot hold a NUL byte."))
+            return notStarted(Outcome.DENIED, Denied("a command cannot hold a NUL byte."))
         if len(self._running) >= self.limits.maxConnections:
             # Those of clients that have gone may take a moment to end.
             reason = f"{len(self._running)} commands are running, and no more are started."
-            return _notStarted(Outcome.LIMIT, LimitExceeded(reason))
-        argv = [b"/bin/sh", b"-c", line]
+            return notStarted(Outcome.LIMIT, LimitExceeded(reason))
         try:
-            return CollectedCommand(self.clock, self._spawner, argv, commandEnvironment(), limits)
+            directory = os.getcwdb()
         except OSError as error:
             reason = f"the command was not started: {error.strerror}."
-            return _notStarted(Outcome.LIMIT, LimitExceeded(reason))
+            return notStarted(Outcome.LIMIT, LimitExceeded(reason))
+        env = {
+            os.fsencode(name): os.fsencode(value) for name, value in commandEnvironment().items()
+        }
+        launch = Launch(SHELL, [SHELL, b"-c", line], env, directory)
+        return CollectedCommand(self.clock, self._spawner, launch, limits)
 
     def abortConnections(self) -> Deferred[None]:
         """
@@ -398,7 +406,8 @@ class ClassicExecFactory(ServedFactory):
 
         @return: fires when all connections and all commands have ended.
         """
-        return super().abortConnections().addCallback(lambda _: self._commandsEnded())
+        ended = super().abortConnections().addCallback(lambda _: self._commandsEnded())
+        return ended.addCallback(lambda _: self._spawner.stop())
 
     def _commandsEnded(self) -> Deferred[None]:
         if not self._running and not self._asking:
@@ -445,7 +454,3 @@ def _unheld(rule: ExecRule) -> str:
 
 def _smaller(own: N, rules: N | None) -> N:
     return own if rules is None else min(own, rules)
-
-
-def _notStarted(outcome: Outcome, error: NetsuiteError) -> Result:
-    return Result(f"netsuite: {error.sentence}\n".encode(), outcome, error.exitStatus)

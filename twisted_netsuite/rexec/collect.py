@@ -4,7 +4,8 @@ Collecting what one command writes, within limits of size and time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import signal
 from dataclasses import dataclass
 from enum import Enum
 
@@ -12,7 +13,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_netsuite.errors import LimitExceeded, NetsuiteError, TimedOut
-from twisted_netsuite.rexec.process import Ending, Exited, RunningCommand, Spawner
+from twisted_netsuite.rexec.launch import (
+    UNBOUNDED,
+    Ending,
+    Exited,
+    Launch,
+    Lost,
+    NotStarted,
+    RunningCommand,
+    Signalled,
+    Spawner,
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,17 @@ class Result:
     status: int
 
 
+def notStarted(outcome: Outcome, error: NetsuiteError) -> Result:
+    """
+    Answer for a command that was never started.
+
+    @param outcome: how the answer calls it.
+    @param error: says why.
+    @return: the answer.
+    """
+    return Result(f"netsuite: {error.sentence}\n".encode(), outcome, error.exitStatus)
+
+
 class CollectedCommand:
     """
     A command of which the output is kept until it has ended.
@@ -69,8 +91,7 @@ class CollectedCommand:
         self,
         clock: IReactorTime,
         spawner: Spawner,
-        argv: Sequence[bytes],
-        env: Mapping[str, str],
+        launch: Launch,
         limits: CommandLimits,
     ) -> None:
         """
@@ -78,11 +99,8 @@ class CollectedCommand:
 
         @param clock: tells and waits for time.
         @param spawner: starts the command.
-        @param argv: the program and its arguments.
-        @param env: its whole environment.
+        @param launch: what is started, and how.
         @param limits: bounds it.
-        @raise OSError: when it cannot be started.
-        @raise ValueError: when an argument holds a NUL byte.
         """
         self.result: Deferred[Result] = Deferred()
         self._limits = limits
@@ -90,12 +108,24 @@ class CollectedCommand:
         self._err = bytearray()
         self._left = limits.output
         self._cause: NetsuiteError | None = None
-        self._command: RunningCommand = spawner(argv, env, self)
+        self._command: RunningCommand = spawner(launch, self)
+        # What is not kept is read all the same: a command must not wait for us until it has ended.
+        self._command.allow("stdout", UNBOUNDED)
+        self._command.allow("stderr", UNBOUNDED)
         self._timer = clock.callLater(limits.seconds, self._tooLong)
 
     def end(self) -> None:
         """Ask it to end, with all that it started."""
         self._command.end()
+
+    def started(self, pid: int) -> None:
+        """It runs, which is what everybody expects of it."""
+
+    def stdinTaken(self, count: int) -> None:
+        """Nothing is written to it."""
+
+    def stdinLost(self) -> None:
+        """Nothing is written to it."""
 
     def outReceived(self, data: bytes) -> None:
         """Keep a piece of stdout."""
@@ -109,17 +139,26 @@ class CollectedCommand:
         """Put the result together."""
         if self._timer.active():
             self._timer.cancel()
+        self.result.callback(self._result(ending))
+
+    def _result(self, ending: Ending) -> Result:
         output = bytes(self._out + self._err)
+        if isinstance(ending, NotStarted):
+            reason = f"the command was not started: {os.strerror(ending.errno)}."
+            return notStarted(Outcome.LIMIT, LimitExceeded(reason))
         if self._cause is not None:
             sentence = f"\nnetsuite: {self._cause} was reached, and the command was ended.\n"
             late = isinstance(self._cause, TimedOut)
             outcome = Outcome.TIMED_OUT if late else Outcome.LIMIT
-            result = Result(output + sentence.encode(), outcome, self._cause.exitStatus)
-        elif isinstance(ending, Exited):
-            result = Result(output, Outcome.EXITED, ending.code)
-        else:
-            result = Result(output, Outcome.SIGNALLED, 128 + ending.number)
-        self.result.callback(result)
+            return Result(output + sentence.encode(), outcome, self._cause.exitStatus)
+        match ending:
+            case Exited(code):
+                return Result(output, Outcome.EXITED, code)
+            case Signalled(number):
+                return Result(output, Outcome.SIGNALLED, 128 + number)
+            case Lost():
+                # Whatever it came to before, nothing of it is left because it was killed.
+                return Result(output, Outcome.SIGNALLED, 128 + signal.SIGKILL)
 
     def _keep(self, stream: bytearray, data: bytes) -> None:
         kept = data[: self._left]

@@ -1,330 +1,592 @@
 """
-Running one command in a session and process group of its own, and ending all of it.
-
-Twisted's C{spawnProcess} leaves a child without a terminal in the server's own process group, where
-it cannot be killed as a whole. So the standard library starts the process, and the reactor watches
-its pipes and its exit (by pidfd, so under every reactor).
+Commands as processes of this machine: what they write, what they read, and how they end. What
+starts and kills them are processes beside the server, see L{supervision} and L{keeper}.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
-import signal
-import subprocess
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
-from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
-from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 
-#: Seconds between TERM and KILL: long enough for a command to remove its temporary files, short
-#: enough that stopping the server stays below two seconds.
-KILL_GRACE = 1.0
+from twisted_netsuite.rexec.keeper import KILL_GRACE, MAX_MESSAGE, Job
+from twisted_netsuite.rexec.launch import (
+    CommandReceiver,
+    Ending,
+    Exited,
+    Launch,
+    Lost,
+    NotStarted,
+    OutputStream,
+    Signalled,
+    TerminalSize,
+)
+from twisted_netsuite.rexec.pipes import (
+    InputWriter,
+    OutputReader,
+    foregroundGroup,
+    setSize,
+)
+from twisted_netsuite.rexec.supervision import SWEEP_LIMIT, Prepared, Supervisor, SupervisorPool
 
-#: Seconds that pipes are still read after the command itself has ended. What it wrote is in the
-#: pipes already; only a process it left behind can hold them open for longer.
+#: Seconds that streams are still read after the command itself has ended, while something that it
+#: left behind may write to them; time in which nothing may be read does not count. What the command
+#: wrote is in the pipes already.
 DRAIN_LIMIT = 0.5
 
-#: Bytes that one read takes from a pipe: a pipe's usual capacity on Linux.
-READ_SIZE = 64 * 1024
+#: Bytes of a command's strings: Linux takes 2 MiB of them where the stack may have the usual 8, and
+#: says so itself when there are more. This only bounds what is copied before it can.
+MAX_STRINGS = 8 * 1024 * 1024
 
-
-@dataclass(frozen=True)
-class Exited:
-    """The command ended by itself.
-
-    @ivar code: its exit status, 0 to 255.
-    """
-
-    code: int
-
-
-@dataclass(frozen=True)
-class Signalled:
-    """A signal ended the command.
-
-    @ivar number: the signal.
-    """
-
-    number: int
-
-
-Ending = Exited | Signalled
-
-
-class CommandReceiver(Shape):
-    """Gets what a command writes, and how it ended."""
-
-    def outReceived(self, data: bytes) -> None:
-        """Get a piece of standard output."""
-
-    def errReceived(self, data: bytes) -> None:
-        """Get a piece of standard error."""
-
-    def commandEnded(self, ending: Ending) -> None:
-        """Learn how it ended; nothing comes after this."""
-
-
-class RunningCommand(Shape):
-    """A command that was started."""
-
-    def end(self) -> None:
-        """Ask the whole process group to end, and kill it soon after."""
-
-
-class Spawner(Shape):
-    """Starts commands."""
-
-    def __call__(
-        self, argv: Sequence[bytes], env: Mapping[str, str], receiver: CommandReceiver
-    ) -> RunningCommand:
-        """
-        Start a command.
-
-        @param argv: the program and its arguments.
-        @param env: its whole environment.
-        @param receiver: gets what it writes.
-        @raise OSError: when it cannot be started.
-        """
+#: What could not be done, by the supervisor's word for it.
+_STEPS = {
+    "enter": "enter {cwd}",
+    "become": "become {user}",
+    "limit": "limit {program}",
+    "control": "give {program} a terminal",
+}
 
 
 class ProcessSpawner:
-    """Starts commands as processes of this machine."""
+    """
+    Starts commands as processes of this machine.
 
-    def __init__(self, reactor: Any, drainLimit: float = DRAIN_LIMIT) -> None:
+    It starts a process of its own with the first command, see L{supervision}; whoever made it calls
+    L{stop} in the end. If the server is killed without having done so, all commands end.
+    """
+
+    def __init__(
+        self, reactor: Any, drainLimit: float = DRAIN_LIMIT, killGrace: float = KILL_GRACE
+    ) -> None:
         """
         @param reactor: watches the pipes, and tells time.
         @param drainLimit: seconds that pipes are read after the command itself has ended.
+        @param killGrace: seconds between TERM and KILL.
         """
         self._reactor = reactor
         self._drainLimit = drainLimit
+        self._killGrace = killGrace
+        self._pool = SupervisorPool(reactor)
+        self._running: set[CommandProcess] = set()
+        self._stopping: Deferred[None] | None = None
 
-    def __call__(
-        self, argv: Sequence[bytes], env: Mapping[str, str], receiver: CommandReceiver
-    ) -> CommandProcess:
-        """
-        Start a command with nothing on its standard input.
+    def start(self) -> None:
+        """Have everything ready before the first command comes, which is faster then."""
+        self._pool.warm()
 
-        @param argv: the program and its arguments.
-        @param env: its whole environment.
-        @param receiver: gets what it writes.
-        @return: the running command.
-        @raise OSError: when it cannot be started.
+    def __call__(self, launch: Launch, receiver: CommandReceiver) -> CommandProcess:
         """
-        process = subprocess.Popen(  # noqa: S603
-            argv,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            restore_signals=True,
+        Start a command.
+
+        @param launch: what, and how.
+        @param receiver: gets what becomes of it; that it could not be started, too.
+        @return: the command.
+        """
+        command = CommandProcess(
+            self._reactor, self._pool, launch, receiver, self._drainLimit, self._killGrace
         )
-        return CommandProcess(self._reactor, process, receiver, self._drainLimit)
+        self._running.add(command)
+        command.onGone = self._forget
+        if self._stopping is None:
+            self._pool.run(command)
+        else:
+            command.refuse(errno.ESHUTDOWN, "the service is stopping")
+        return command
+
+    def _forget(self, command: CommandProcess) -> None:
+        self._running.discard(command)
+        if self._stopping is not None and not self._running:
+            self._stopping.callback(None)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Kill what runs, and let go of all processes.
+
+        @return: fires once nothing is left; another command may be started after that.
+        """
+        if self._stopping is None:
+            self._stopping = Deferred()
+            self._stopping.addCallback(lambda _: self._pool.stop()).addCallback(self._stopped)
+            for command in list(self._running):
+                command.kill()
+            if not self._running:
+                self._stopping.callback(None)
+        stopped: Deferred[None] = Deferred()
+        if self._stopping is None:
+            stopped.callback(None)
+        else:
+            self._stopping.addCallback(lambda _: stopped.callback(None))
+        return stopped
+
+    def _stopped(self, _: None) -> None:
+        self._stopping = None
 
 
 class CommandProcess:
-    """
-    A command that was started as a process.
-
-    Its process is reaped last: until then its number cannot be given to another, so signals to its
-    group reach no stranger.
-    """
+    """A command that is, or will be, a process."""
 
     def __init__(
         self,
         reactor: Any,
-        process: subprocess.Popen[bytes],
+        pool: SupervisorPool,
+        launch: Launch,
         receiver: CommandReceiver,
         drainLimit: float,
+        killGrace: float,
     ) -> None:
         """
         @param reactor: watches the pipes, and tells time.
-        @param process: just started, as the leader of its group.
-        @param receiver: gets what it writes.
-        @param drainLimit: seconds that pipes are read after the process has ended.
+        @param pool: finds its supervisor.
+        @param launch: what is started.
+        @param receiver: gets what becomes of it.
+        @param drainLimit: seconds that pipes are read after it has ended.
+        @param killGrace: seconds between TERM and KILL.
         """
+        self.onGone: Callable[[CommandProcess], object] = lambda command: None
         self._reactor = reactor
-        self._process = process
+        self._pool = pool
+        self._launch = launch
         self._receiver = receiver
-        self._drainLimit = drainLimit
-        self._ending = False
-        self._leaderGone = False
-        self._reaped = False
-        self._timer: IDelayedCall | None = None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._pipes = {
-            _PipeReader(reactor, process.stdout.fileno(), receiver.outReceived, self._pipeEnded),
-            _PipeReader(reactor, process.stderr.fileno(), receiver.errReceived, self._pipeEnded),
-        }
-        watchExit(reactor, process.pid, self._leaderEnded)
+        self._killGrace = killGrace
+        self._out = OutputReader(reactor, receiver.outReceived, self._changed)
+        self._err = OutputReader(reactor, receiver.errReceived, self._changed)
+        self._in = InputWriter(reactor, receiver.stdinTaken, receiver.stdinLost)
+        self._size = launch.terminal
+        self._held = -1
+        self._prepared: Prepared | None = None
+        self._supervisor: Supervisor | None = None
+        self._drain = Drain(reactor, drainLimit, self._drained)
+        self._guard: IDelayedCall | None = None
+        #: Whether it ends although not all of its output was allowed to be read.
+        self._cut = False
+        self._ending: Ending | None = None
+        self._sweeping = False
+        self._clear = False
+        self._over = False
+
+    # What its owner calls.
+
+    def allow(self, stream: OutputStream, count: int) -> None:
+        """
+        Let some of its output be read.
+
+        @param stream: which.
+        @param count: bytes, beside those that were allowed before.
+        """
+        (self._out if stream == "stdout" else self._err).allow(count)
+
+    def pause(self) -> None:
+        """Read nothing for now."""
+        for reader in (self._out, self._err):
+            reader.pause(True)
+
+    def resume(self) -> None:
+        """Read on."""
+        for reader in (self._out, self._err):
+            reader.pause(False)
+
+    def write(self, data: bytes) -> None:
+        """
+        Give it input.
+
+        @param data: what it will read.
+        """
+        self._in.write(data)
+
+    def endInput(self) -> None:
+        """Let it read the end of its input, after all that was written."""
+        self._in.end()
+
+    def signal(self, number: int) -> None:
+        """
+        Send a signal to its process group; with a terminal, to the group in the foreground as well.
+
+        @param number: the signal.
+        """
+        group = foregroundGroup(self._terminal) if self._terminal >= 0 else 0
+        self._tell(b"signal %d %d" % (number, group))
+
+    def resize(self, size: TerminalSize) -> None:
+        """
+        Change the size of its terminal.
+
+        @param size: the new one.
+        """
+        if self._size is not None:
+            self._size = size
+            if self._terminal >= 0:
+                setSize(self._terminal, size)
 
     def end(self) -> None:
-        """Ask the whole process group to end, and kill it after a grace."""
-        if self._reaped or self._ending:
+        """
+        Ask its process group to end, and after a grace kill it and all that has left it.
+
+        After that, its end is reported within the drain limit, and output that was not allowed to
+        be read until then is lost.
+        """
+        if not self._cut:
+            self._stop(b"end", self._killGrace)
+
+    def kill(self) -> None:
+        """Kill it and all that has left it, as L{end} does after its grace."""
+        self._stop(b"sweep", 0)
+
+    def _stop(self, word: bytes, grace: float) -> None:
+        if self._over:
             return
-        self._ending = True
-        self._signal(signal.SIGTERM)
-        # A stopped process takes TERM only once it goes on.
-        self._signal(signal.SIGCONT)
-        self._arm(KILL_GRACE, self._kill)
+        self._cut = True
+        if self._pool.withdraw(self):
+            self._refused(errno.ECANCELED, self._words("run"))
+            return
+        self._tell(word)
+        self._watchOver(grace + SWEEP_LIMIT)
+        self._changed()
 
-    def _kill(self) -> None:
-        self._timer = None
-        self._signal(signal.SIGKILL)
-        self._arm(self._drainLimit, self._finish)
+    def _tell(self, message: bytes) -> None:
+        if self._supervisor is None or self._clear:
+            return
+        if not self._supervisor.channel.send(message) and not message.startswith(b"signal"):
+            # It takes nothing any more. Without its socket it ends the command by itself.
+            self._supervisor.channel.shutdown()
 
-    def _leaderEnded(self) -> None:
-        self._leaderGone = True
-        if not self._pipes:
+    # What is asked of it before it starts.
+
+    def prepare(self) -> Prepared | None:
+        """
+        Make its streams, and its job.
+
+        @return: what its supervisor gets; C{None} when it cannot be started.
+        """
+        if self._prepared is None and not self._over:
+            try:
+                self._prepared = self._prepare()
+            except ValueError:
+                self._refused(errno.EINVAL, self._words("run"))
+            except OSError as error:
+                self._refused(error.errno or errno.EIO, self._words("run"))
+        return self._prepared
+
+    def _prepare(self) -> Prepared:
+        job = self._job().encode()
+        if len(job) > MAX_STRINGS:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        its = self._openTerminal() if self._launch.terminal else self._openPipes()
+        message = b"job " + job
+        if len(message) > MAX_MESSAGE:
+            message = b"stored"
+            try:
+                its.append(stored(job))
+            except OSError:
+                closeAll(its)
+                raise
+        return Prepared(message, its)
+
+    def _job(self) -> Job:
+        launch = self._launch
+        account, limits = launch.account, vars(launch.limits)
+        return Job(
+            launch.program,
+            launch.argv,
+            launch.env,
+            launch.cwd,
+            launch.stdin or launch.terminal is not None,
+            launch.terminal is not None,
+            (account.uid, account.gid, account.groups) if account is not None else None,
+            {name: value for name, value in limits.items() if value is not None},
+            self._killGrace,
+        )
+
+    def _openPipes(self) -> list[int]:
+        pipes: list[int] = []
+        try:
+            for _ in range(3 if self._launch.stdin else 2):
+                pipes += os.pipe()
+        except OSError:
+            closeAll(pipes)
+            raise
+        outRead, outWrite, errRead, errWrite, *rest = pipes
+        self._out.connect(outRead)
+        self._err.connect(errRead)
+        if rest:
+            self._in.connect(rest[1])
+        return [outWrite, errWrite, *rest[:1]]
+
+    def _openTerminal(self) -> list[int]:
+        terminals = list(os.openpty())
+        try:
+            if self._size is not None:
+                setSize(terminals[0], self._size)
+            # The reactor knows a descriptor either as a reader or as a writer.
+            terminals.append(os.dup(terminals[0]))
+            # One more than it needs: a terminal that nobody has open hangs up for good, and a
+            # command may close it and open it again.
+            for _ in range(3):
+                terminals.append(os.dup(terminals[1]))
+        except OSError:
+            closeAll(terminals)
+            raise
+        ours, its, writing, self._held, *more = terminals
+        self._out.connect(ours)
+        self._in.connect(writing)
+        self._err.close()
+        return [its, *more]
+
+    def _letGo(self) -> None:
+        """Leave its terminal to those that have it open, if any."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
+
+    @property
+    def _terminal(self) -> int:
+        """The descriptor of its terminal, as long as it is open."""
+        return self._out.fileno() if self._launch.terminal is not None else -1
+
+    # What its supervisor tells.
+
+    def supervised(self, supervisor: Supervisor) -> None:
+        """
+        Let go of what its supervisor has now.
+
+        @param supervisor: starts and watches it.
+        """
+        assert self._prepared is not None
+        closeAll(self._prepared.descriptors)
+        self._supervisor = supervisor
+        if self._launch.terminal is None and not self._launch.stdin:
+            self._in.close()
+
+    def refuse(self, number: int, why: str) -> None:
+        """
+        Learn that there is no supervisor for it.
+
+        @param number: what the system says.
+        @param why: in words.
+        """
+        self._refused(number, f"{self._words('run')}, as {why}")
+
+    def _refused(self, number: int, what: str) -> None:
+        if self._prepared is not None and self._supervisor is None:
+            closeAll(self._prepared.descriptors)
+        self._ending = NotStarted(number, what)
+        self._closeStreams()
+        # Nothing is called before the spawner has returned.
+        self._reactor.callLater(0, self._finish)
+
+    def started(self, pid: int) -> None:
+        """
+        Pass on that it runs.
+
+        @param pid: the number of its first process.
+        """
+        self._receiver.started(pid)
+        # Not before: a pipe may be looked at earlier than the socket that tells of the start.
+        for stream in (self._out, self._err, self._in):
+            stream.begin()
+
+    def failed(self, number: int, step: str) -> None:
+        """
+        Learn that it was not started.
+
+        @param number: what the system says.
+        @param step: what could not be done.
+        """
+        self._ending = NotStarted(number, self._words(step))
+        self._closeStreams()
+        self._free()
+        self._finish()
+
+    def _words(self, step: str) -> str:
+        launch = self._launch
+        return _STEPS.get(step, "run {program}").format(
+            cwd=os.fsdecode(launch.cwd),
+            program=os.fsdecode(launch.program),
+            user=launch.account.name if launch.account else "the user",
+        )
+
+    def exited(self, status: int, alone: bool) -> None:
+        """
+        Learn that its first process ended.
+
+        @param status: as C{wait} tells it.
+        @param alone: whether nothing is left of it.
+        """
+        if os.WIFEXITED(status):
+            self._ending = Exited(os.WEXITSTATUS(status))
+        else:
+            self._ending = Signalled(os.WTERMSIG(status), os.WCOREDUMP(status))
+        self._letGo()
+        if alone:
+            self.swept()
+        else:
+            self._changed()
+
+    def swept(self) -> None:
+        """Learn that nothing of it is left."""
+        self._free()
+        self._cleared()
+
+    def lost(self) -> None:
+        """Learn that its supervisor is gone, and whatever it watched."""
+        self._ending = self._ending or Lost()
+        self._cleared()
+
+    def _free(self) -> None:
+        if self._supervisor is not None:
+            supervisor, self._supervisor = self._supervisor, None
+            supervisor.release()
+
+    # How it ends.
+
+    def _cleared(self) -> None:
+        """Nobody writes any more: what is in the pipes is all that will come."""
+        self._clear = True
+        self._supervisor = None
+        self._letGo()
+        self._in.close()
+        self._stopGuard()
+        self._drain.restart()
+        self._changed()
+
+    @property
+    def _open(self) -> list[OutputReader]:
+        return [reader for reader in (self._out, self._err) if reader.open]
+
+    def _changed(self) -> None:
+        """See whether it is time to go on: after its end, with each change of a stream."""
+        if self._ending is None or self._over:
+            return
+        if not self._open:
+            self._drained()
+        else:
+            # A receiver that is slow shall miss nothing; one that has asked for the end, may.
+            self._drain.count(self._cut or all(reader.reading for reader in self._open))
+
+    def _drained(self) -> None:
+        self._drain.count(False)
+        if not self._clear:
+            self._sweep()
+            return
+        # A busy reactor may not have come to them.
+        for reader in self._open:
+            reader.drain()
+        if self._cut:
+            self._closeStreams()
+        if not self._open:
             self._finish()
-        elif self._timer is None:
-            self._arm(self._drainLimit, self._finish)
+        else:
+            self._drain.restart()
+            self._changed()
 
-    def _pipeEnded(self, pipe: _PipeReader) -> None:
-        self._pipes.discard(pipe)
-        if not self._pipes and self._leaderGone:
-            self._finish()
+    def _sweep(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._watchOver(SWEEP_LIMIT)
+            self._tell(b"sweep")
 
-    def _arm(self, delay: float, then: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._reactor.callLater(delay, then)
+    def _watchOver(self, seconds: float) -> None:
+        self._stopGuard()
+        self._guard = self._reactor.callLater(seconds, self._abandon)
+
+    def _stopGuard(self) -> None:
+        if self._guard is not None and self._guard.active():
+            self._guard.cancel()
+        self._guard = None
+
+    def _abandon(self) -> None:
+        """What was killed is not gone, as it sleeps in the kernel: wait no longer."""
+        self._guard = None
+        if self._supervisor is not None:
+            supervisor, self._supervisor = self._supervisor, None
+            supervisor.abandon()
+        self._ending = self._ending or Lost()
+        self._cut = True
+        self._cleared()
+
+    def _closeStreams(self) -> None:
+        self._letGo()
+        for reader in (self._out, self._err):
+            reader.close()
+        self._in.close()
 
     def _finish(self) -> None:
-        """Leave nothing of the group behind, then reap its leader and report."""
-        if self._reaped:
+        if self._over:
             return
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-        if not self._leaderGone:
-            # Killed, and yet there: it sleeps in the kernel. Its exit will come here again.
-            return
-        self._signal(signal.SIGKILL)
-        self._reaped = True
-        for pipe in list(self._pipes):
-            pipe.drop()
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._process.stdout.close()
-        self._process.stderr.close()
-        status = self._process.wait()
-        self._receiver.commandEnded(Exited(status) if status >= 0 else Signalled(-status))
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
-
-
-@implementer(IReadDescriptor)
-class _PipeReader:
-    """Reads one pipe until it ends."""
-
-    def __init__(
-        self,
-        reactor: Any,
-        descriptor: int,
-        received: Callable[[bytes], object],
-        ended: Callable[[_PipeReader], object],
-    ) -> None:
-        self._reactor = reactor
-        self._descriptor = descriptor
-        self._received = received
-        self._ended = ended
-        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NONBLOCK)
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        """Tell the descriptor."""
-        return self._descriptor
-
-    def logPrefix(self) -> str:
-        """Name this in the log."""
-        return "command"
-
-    def doRead(self) -> Exception | None:  # type: ignore[override]
-        """Take what is there."""
+        self._over = True
+        self._closeStreams()
+        self._stopGuard()
+        self._drain.count(False)
+        assert self._ending is not None
         try:
-            data = os.read(self._descriptor, READ_SIZE)
-        except OSError as error:
-            return None if error.errno == errno.EAGAIN else CONNECTION_LOST
-        if not data:
-            return CONNECTION_DONE
-        self._received(data)
-        return None
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The pipe has ended, which some reactors notice without a read."""
-        self._reactor.removeReader(self)
-        self._ended(self)
-
-    def drop(self) -> None:
-        """Take what is there, as a busy reactor may not have read it yet, and read no more."""
-        self.doRead()
-        self._reactor.removeReader(self)
+            self._receiver.commandEnded(self._ending)
+        finally:
+            self.onGone(self)
 
 
-def watchExit(reactor: Any, pid: int, ended: Callable[[], None]) -> None:
-    """
-    Notice that a child has ended, without reaping it.
+class Drain:
+    """Counts the time in which something may be read."""
 
-    @param reactor: watches a pidfd; without pidfds, a thread waits in its place.
-    @param pid: a child of this process.
-    @param ended: called once, in the reactor.
-    """
-    try:
-        descriptor = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        _waitInThread(reactor, pid, ended)
-    else:
-        reactor.addReader(_ExitReader(reactor, descriptor, ended))
-
-
-def _waitInThread(reactor: Any, pid: int, ended: Callable[[], None]) -> None:
-    def wait() -> None:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        reactor.callFromThread(ended)
-
-    threading.Thread(target=wait, daemon=True, name=f"exit of {pid}").start()
-
-
-@implementer(IReadDescriptor)
-class _ExitReader:
-    """Watches a pidfd, which is readable once its process has ended."""
-
-    def __init__(self, reactor: Any, descriptor: int, ended: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, limit: float, over: Callable[[], object]) -> None:
+        """
+        @param reactor: tells time.
+        @param limit: seconds.
+        @param over: called when they are over.
+        """
         self._reactor = reactor
-        self._descriptor = descriptor
-        self._ended = ended
+        self._limit = self._left = limit
+        self._over = over
+        self._timer: IDelayedCall | None = None
 
-    def fileno(self) -> int:
-        """Tell the descriptor."""
-        return self._descriptor
+    def count(self, counting: bool) -> None:
+        """
+        Count, or do not.
 
-    def logPrefix(self) -> str:
-        """Name this in the log."""
-        return "exit"
+        @param counting: whether time counts from now on.
+        """
+        if counting and self._timer is None:
+            self._timer = self._reactor.callLater(self._left, self._expired)
+        elif not counting and self._timer is not None:
+            self._left = max(0.0, self._timer.getTime() - self._reactor.seconds())
+            self._timer.cancel()
+            self._timer = None
 
-    def doRead(self) -> None:
-        """The process has ended."""
-        self._reactor.removeReader(self)
-        os.close(self._descriptor)
-        self._descriptor = -1
-        self._ended()
+    def restart(self) -> None:
+        """Begin anew, without counting yet."""
+        self.count(False)
+        self._left = self._limit
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Some reactors tell it so."""
-        if self._descriptor >= 0:
-            self.doRead()
+    def _expired(self) -> None:
+        self._timer = None
+        self._over()
+
+
+def stored(job: bytes) -> int:
+    """
+    Put a job that is larger than a message into a file without a name.
+
+    @param job: the job.
+    @return: the file's descriptor.
+    @raise OSError: when it is too large for a system without such files, or there is no room.
+    """
+    if not hasattr(os, "memfd_create"):
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+    descriptor = os.memfd_create("job")
+    with open(descriptor, "r+b", closefd=False) as file:
+        file.write(job)
+        file.flush()
+        file.seek(0)
+    return descriptor
+
+
+def closeAll(descriptors: list[int]) -> None:
+    """
+    Close descriptors.
+
+    @param descriptors: emptied.
+    """
+    while descriptors:
+        os.close(descriptors.pop())
