@@ -1,0 +1,151 @@
+"""
+How a command is to run, as a caller says it, and the START that asks for it; what no server could
+carry out is refused here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
+
+from twisted_netsuite.errors import ConfigurationError, LimitExceeded
+from twisted_netsuite.rexec.messages import (
+    DEFAULT_WINDOW,
+    MAX_ARGUMENTS,
+    MAX_VARIABLES,
+    MAX_WINDOW,
+    Start,
+    Terminal,
+)
+from twisted_netsuite.wire.text import cleanText
+
+
+class Options(TypedDict, total=False):
+    """
+    How a command is to run.
+
+    @ivar shell: whether the one word that is given is a line for a shell.
+    @ivar env: variables that are set for it.
+    @ivar cwd: where it runs.
+    @ivar user: as whom it runs, on the server.
+    @ivar terminal: the terminal that it has.
+    @ivar timeLimit: seconds after which the server ends it.
+    @ivar onDisconnect: C{"kill"} to end it when the session ends, C{"detach"} to let it run on.
+    @ivar ttl: seconds that it is kept then, running or ended.
+    @ivar key: names this wish: the same key is the same command, never a second.
+    @ivar window: bytes that each of its streams may be ahead of whoever takes them.
+    """
+
+    shell: bool
+    env: Mapping[str, str | bytes] | None
+    cwd: str | bytes | None
+    user: str | None
+    terminal: Terminal | None
+    timeLimit: float | None
+    onDisconnect: Literal["kill", "detach"]
+    ttl: int | None
+    key: str | None
+    window: int
+
+
+def wordsOf(argv: Sequence[bytes | str]) -> tuple[bytes, ...]:
+    """
+    Read the words of a command.
+
+    @param argv: program and arguments.
+    @return: the same as bytes, texts in the encoding of the file system.
+    @raise TypeError: when it is one text, or a word is none.
+    """
+    if isinstance(argv, str | bytes | bytearray):
+        raise TypeError("argv is one text; give a list of words, also for a shell's one line")
+    return tuple(os.fsencode(word) for word in argv)
+
+
+def _word(text: str | bytes | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
+def _variables(env: Mapping[str, str | bytes] | None) -> dict[str, bytes]:
+    return {name: os.fsencode(value) for name, value in (env or {}).items()}
+
+
+def requireKnown(options: Options) -> None:
+    """
+    See that no option is misspelt: it would be left out silently.
+
+    @param options: what was given.
+    @raise TypeError: naming one that is not known.
+    """
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        raise TypeError(f"{unknown[0]} is no option of a command")
+
+
+def requireWindow(window: int) -> None:
+    """
+    See that a window can be.
+
+    @param window: bytes.
+    @raise ConfigurationError: when it cannot.
+    """
+    if not 1 <= window <= MAX_WINDOW:
+        raise ConfigurationError(f"The window is {window} bytes; give 1 to {MAX_WINDOW}.")
+
+
+def startOf(channel: int, words: tuple[bytes, ...], stdin: bool, options: Options) -> Start:
+    """
+    Make the record that asks for a command.
+
+    @param channel: a new one.
+    @param words: program and arguments.
+    @param stdin: whether input will be given.
+    @param options: how it is to run.
+    @return: the record.
+    @raise ConfigurationError: when no system could start this.
+    @raise LimitExceeded: when there are too many words or variables.
+    """
+    window = options.get("window", DEFAULT_WINDOW)
+    requireWindow(window)
+    start = Start(
+        channel=channel,
+        argv=words,
+        stdin=stdin,
+        stdoutCredit=window,
+        stderrCredit=window,
+        shell=options.get("shell", False),
+        env=_variables(options.get("env")),
+        cwd=_word(options.get("cwd")),
+        user=options.get("user"),
+        pty=options.get("terminal"),
+        timeLimit=options.get("timeLimit"),
+        onDisconnect=options.get("onDisconnect", "kill"),
+        ttl=options.get("ttl"),
+        key=options.get("key"),
+    )
+    _requirePossible(start)
+    return start
+
+
+def _requirePossible(asked: Start) -> None:
+    """See that a system could start this, as far as that does not depend on the system."""
+    if not asked.argv:
+        raise ConfigurationError("There is no command; give a program, and its arguments.")
+    if asked.shell and len(asked.argv) != 1:
+        raise ConfigurationError(
+            f"A shell reads one line, and {len(asked.argv)} words are given; join them."
+        )
+    for what, count, most in (
+        ("arguments", len(asked.argv), MAX_ARGUMENTS),
+        ("variables", len(asked.env), MAX_VARIABLES),
+    ):
+        if count > most:
+            raise LimitExceeded(f"The command has {count} {what}, and at most {most} can be sent.")
+    for name in asked.env:
+        if not name or "=" in name:
+            raise ConfigurationError(f"{cleanText(name)[:64]!r} cannot be the name of a variable.")
+    texts = (*asked.argv, *asked.env.values(), asked.cwd or b"")
+    if any(b"\0" in text for text in texts) or any("\0" in name for name in asked.env):
+        raise ConfigurationError(
+            "There is a NUL in a word, a variable or the directory, which no system takes."
+        )
