@@ -28,7 +28,33 @@ RECORDS = frozenset({"msgspec"})
 COMMANDS = frozenset({"click"})
 
 #: The rooms of a service that face the network or the system.
-ROOMS = ("protocol", "classic", "native", "client", "simple", "collect", "process", "root")
+ROOMS = (
+    *("protocol", "classic", "native", "client", "simple", "collect", "process", "root"),
+    *(
+        "classicclient",
+        "remote",
+        "streams",
+        "options",
+        "questions",
+        "resume",
+        "command",
+        "commands",
+        "launch",
+        "permit",
+    ),
+    *("allow", "ledger", "spool", "recording", "supervision", "pipes", "keeper"),
+)
+
+#: The rooms of a service that only count, compare and write records.
+PURE = (
+    "machine",
+    "classicmachine",
+    "outcome",
+    "messages",
+    "flow",
+    "serverchannel",
+    "clientchannel",
+)
 
 #: The only functions that may ask for the reactor: they run a whole program.
 MAY_ASK_REACTOR = {"twisted_netsuite.ops.launch", "twisted_netsuite.cli.run"}
@@ -57,21 +83,30 @@ def allowed(module: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
         case "ops", _:
             return TWISTED | RECORDS, ("ops", "net", "trust", "wire", "errors")
         case "cli", _:
-            rooms = [f"{service}.{room}" for service in SERVICES for room in ("client", "messages")]
+            rooms = [
+                f"{service}.{room}"
+                for service in SERVICES
+                for room in ("client", "classicclient", "remote", "resume", "messages", "outcome")
+            ]
             ours = ("cli", "ops.config", "net", "trust", "wire", "errors", "__version__")
             return TWISTED | RECORDS | COMMANDS, (*ours, *rooms)
         case "testing", "":
-            return TWISTED, ("net", "wire", "errors", "rexec.process")
+            return TWISTED, ("net", "wire", "errors", "rexec.launch")
     if top not in SERVICES:
         return None
-    own = tuple(f"{top}.{name}" for name in (*ROOMS, "machine", "messages"))
+    pure = tuple(f"{top}.{name}" for name in PURE)
+    own = (*(f"{top}.{name}" for name in ROOMS), *pure)
     match room:
         case "":
             return frozenset(), ()
-        case "machine":
+        case "machine" | "classicmachine":
             return frozenset(), ("wire", "errors")
-        case "messages":
-            return RECORDS, ("wire", "errors")
+        case "messages" | "outcome" | "flow" | "serverchannel" | "clientchannel":
+            return RECORDS, (*pure, "wire", "errors")
+        case "keeper":
+            return frozenset(), ()
+        case "commands" | "ledger" | "recording":
+            return TWISTED | RECORDS, (*own, "net", "trust", "wire", "errors")
         case "tap":
             return TWISTED | RECORDS, (*own, "net", "trust", "ops", "errors")
         case _ if room in ROOMS:
@@ -152,6 +187,10 @@ class RuleTests(SynchronousTestCase):
             ("echo.machine", "from enum import Enum\nfrom twisted_netsuite.wire.machine import M"),
             ("chat.messages", "import msgspec"),
             ("net.limits", "from twisted.internet.defer import Deferred"),
+            ("rexec.flow", "from twisted_netsuite.rexec.messages import Tally"),
+            ("rexec.command", "from twisted_netsuite.rexec.flow import Count"),
+            ("rexec.commands", "import msgspec"),
+            ("rexec.keeper", "import signal"),
             ("echo.protocol", "from twisted_netsuite.echo.machine import TABLE"),
             ("echo.tap", "from twisted_netsuite.ops.launch import makerFor"),
             ("ops.suite", "from twisted_netsuite.echo.tap import KIND"),
@@ -184,6 +223,14 @@ class RuleTests(SynchronousTestCase):
             ("echo.tap", "def f():\n    import twisted.internet.reactor"),
             ("cli.echo", "from twisted_netsuite.echo.protocol import Echo"),
             ("cli.echo", "from twisted_netsuite.ops.launch import launch"),
+            ("cli.exec", "from twisted_netsuite.rexec.process import ProcessSpawner"),
+            ("rexec.flow", "from twisted.internet.defer import Deferred"),
+            ("rexec.serverchannel", "from twisted_netsuite.rexec.command import Command"),
+            ("rexec.machine", "from twisted_netsuite.rexec.messages import Start"),
+            ("rexec.command", "import msgspec"),
+            ("rexec.keeper", "from twisted_netsuite.errors import NetsuiteError"),
+            ("rexec.keeper", "def f():\n    from twisted.internet import fdesc"),
+            ("rexec.keeper", "import msgspec"),
             ("testing", "from twisted_netsuite.echo.protocol import Echo"),
             ("helpers", ""),
             ("echo.helpers", ""),
@@ -219,15 +266,30 @@ class ImportTests(SynchronousTestCase):
         return run.stdout + run.stderr
 
     def test_wireAndMachines(self) -> None:
-        """The wire, every machine and what they stand on load no Twisted."""
+        """The wire, every machine, all records and what they stand on load no Twisted."""
         names = [
             name
             for name in modules()
             if name.startswith((f"{PACKAGE}.wire", f"{PACKAGE}.errors"))
-            or name.endswith(".machine")
+            or name.rpartition(".")[2] in PURE
         ]
-        self.assertGreater(len(names), 6)
+        for room in PURE:
+            self.assertIn(f"{PACKAGE}.rexec.{room}", names)
         self.assertEqual(self.effects([PACKAGE, *names], "twisted"), "")
+
+    def test_keeper(self) -> None:
+        """The keeper is a program of the standard library alone: it loads nothing of ours, not even
+        the package, and so nothing that could hold or slow what it does."""
+        keeper = SOURCE / "rexec" / "keeper.py"
+        script = (
+            "import runpy, sys\n"
+            f"runpy.run_path({str(keeper)!r}, run_name='keeper')\n"
+            "others = {name.partition('.')[0] for name in sys.modules}\n"
+            "print(sorted(others - sys.stdlib_module_names - {'__main__'}))\n"
+        )
+        command = [sys.executable, "-I", "-S", "-c", script]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertEqual((run.stdout, run.stderr), ("[]\n", ""))
 
     def test_noReactor(self) -> None:
         """No module installs a reactor, opens a window or prints: not even a tap."""

@@ -23,6 +23,7 @@ from twisted_netsuite.errors import LimitExceeded, NetsuiteError, ProtocolError,
 from twisted_netsuite.net.frames import (
     FRAME_TIMEOUT,
     FRAMES_A_TURN,
+    MAX_BEHIND,
     STALL_TIMEOUT,
     FrameReceiver,
 )
@@ -351,6 +352,126 @@ class FrameTests(SynchronousTestCase):
         self.notes.frames = self.notes.frames[:1000]
         self.assertEqual(self.notes.count, sent)
         self.assertEqual(self.notes.frames, [b"%d" % n for n in range(min(sent, 1000))])
+
+
+class ReadsOn(Notes):
+    """Takes frames also while its peer takes none, and notes when that is."""
+
+    readsOn = True
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.writing: list[tuple[bool, bool]] = []
+
+    def writingChanged(self, taken: bool) -> None:
+        self.writing.append((taken, self.stalled))
+
+
+class ReadsOnTests(SynchronousTestCase):
+    """L{FrameReceiver.readsOn}: a service that reads on while its peer takes nothing."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.notes = ReadsOn(self.clock)
+        self.peer = Keeps()
+        self.pair: Pair = connectPair(self.notes, self.peer)
+        # From the first frame on the session is its transport's producer.
+        self.say(framed(b"begin"))
+        self.pair.client.pauseProducing()
+
+    def say(self, data: bytes) -> None:
+        """Let the peer write, and every turn come."""
+        self.pair.client.write(data)
+        self.pair.flush()
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
+            self.pair.flush()
+
+    def stall(self) -> None:
+        """Send more than the peer takes."""
+        while not self.notes.stalled:
+            self.notes.sendFrame(b"x" * 8000)
+
+    def test_goesOn(self) -> None:
+        """While the peer takes nothing what it sends is taken, and it is said to live."""
+        self.stall()
+        self.say(framed(b"a") * 10)
+        self.assertEqual((self.notes.count, self.notes.reading), (11, []))
+
+    def test_told(self) -> None:
+        """Each change is told of once, however much is sent meanwhile."""
+        self.assertFalse(self.notes.stalled)
+        self.stall()
+        for _ in range(10):
+            self.notes.sendFrame(b"x")
+        self.assertEqual(self.notes.writing, [(False, True)])
+        self.pair.client.resumeProducing()
+        self.pair.flush()
+        self.assertEqual(self.notes.writing, [(False, True), (True, False)])
+        self.stall()
+        self.assertEqual(self.notes.writing[2:], [(False, True)])
+
+    def test_bounded(self) -> None:
+        """Answers to a peer that takes none are bounded: then it is read no more."""
+        self.notes.answer = b"y" * 1000
+        sent = 2 * (MAX_BEHIND + BUFFER_SIZE) // 1000
+        self.say(framed(b"a") * sent)
+        self.assertTrue(self.notes.stalled)
+        self.assertLess(len(self.pair.server.outgoing), MAX_BEHIND + BUFFER_SIZE + 3000)
+        self.assertGreater(len(self.pair.server.outgoing), MAX_BEHIND)
+        self.assertEqual((self.notes.reading, self.pair.server.reading), ([False], False))
+        self.pair.client.resumeProducing()
+        self.say(b"")
+        self.assertEqual((self.notes.count, self.notes.reading[-1]), (sent + 1, True))
+        self.assertEqual(len(self.peer.data), sent * 1004)
+
+    def test_bulk(self) -> None:
+        """What was sent before the peer took no more does not count: only what is said then."""
+        self.notes.MAX_LENGTH = 10 * MAX_BEHIND
+        self.notes.sendFrame(b"x" * (2 * BUFFER_SIZE))
+        for _ in range(10):
+            self.notes.sendFrame(b"y" * (MAX_BEHIND // 20))
+        self.say(framed(b"a"))
+        self.assertEqual((self.notes.frames[-1], self.notes.reading), (b"a", []))
+
+    def test_anew(self) -> None:
+        """Once the peer has taken all, as much may be sent again as before."""
+        for _ in range(4):
+            self.stall()
+            for _ in range(MAX_BEHIND // 8000 - 2):
+                self.notes.sendFrame(b"y" * 8000)
+            self.assertEqual((self.notes.reading, self.notes.stalled), ([], True))
+            self.pair.client.resumeProducing()
+            self.pair.flush()
+            self.pair.client.pauseProducing()
+
+    def test_stillGivenUp(self) -> None:
+        """A peer that takes nothing is given up in time, however much it sends meanwhile."""
+        self.stall()
+        for _ in range(int(STALL_TIMEOUT)):
+            self.assertFalse(self.notes.givenUp)
+            self.say(framed(b"a"))
+            self.notes.sendFrame(b"b")
+            self.clock.advance(1)
+        self.assertTrue(self.notes.givenUp)
+
+    def test_others(self) -> None:
+        """A service that does not read on is told of its writing, too."""
+        self.assertFalse(Notes.readsOn)
+        told: list[bool] = []
+
+        class Told(Notes):
+            def writingChanged(self, taken: bool) -> None:
+                told.append(taken)
+
+        notes = Told(self.clock)
+        pair = connectPair(notes, Protocol())
+        pair.client.write(framed(b"a"))
+        pair.flush()
+        pair.client.pauseProducing()
+        for _ in range(20):
+            notes.sendFrame(b"x" * 8000)
+        self.assertEqual((told, pair.server.reading), ([False], False))
 
 
 class Keeps(Protocol):

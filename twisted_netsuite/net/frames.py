@@ -8,6 +8,7 @@ they are not taken.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
@@ -15,6 +16,7 @@ from twisted.protocols.basic import Int32StringReceiver
 from zope.interface import implementer
 
 from twisted_netsuite.errors import LimitExceeded, NetsuiteError, ProtocolError, TimedOut
+from twisted_netsuite.net.eager import eagerWrite
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.rawbytes import RawBytes
 from twisted_netsuite.wire.session import MAX_FIRST_FRAME
@@ -67,6 +69,7 @@ class FrameReceiver(Int32StringReceiver):
     _check: IDelayedCall | None = None
     _raw: RawBytes | None = None
     _behindRaw: list[bytes]
+    _write: Callable[[bytes], object] | None = None
 
     # What a subclass says.
 
@@ -136,7 +139,7 @@ class FrameReceiver(Int32StringReceiver):
                 "at once."
             )
         if self._raw is None:
-            self.sendString(frame)
+            self._send(frame)
         elif not self._over:
             self._behindRaw.append(frame)
         if self._stalled:
@@ -255,6 +258,11 @@ class FrameReceiver(Int32StringReceiver):
     def stopProducing(self) -> None:
         """The connection is lost: the protocol hears of that itself."""
 
+    def _send(self, frame: bytes) -> None:
+        if self._write is None:
+            self._write = eagerWrite(self.transport)
+        self._write(b"%b%b" % (len(frame).to_bytes(self.prefixLength, "big"), frame))
+
     def _watchStall(self, stalled: bool) -> None:
         if not stalled:
             if self._stallEnd is not None and self._stallEnd.active():
@@ -276,7 +284,7 @@ class FrameReceiver(Int32StringReceiver):
         if self._registered:
             self.transport.registerProducer(self, True)
         for frame in self._behindRaw:
-            self.sendString(frame)
+            self._send(frame)
         self._balance()
 
     def _stalledTooLong(self) -> None:

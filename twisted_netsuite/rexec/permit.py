@@ -326,20 +326,14 @@ class Permission:
     @ivar timeLimit: seconds that it may run; C{None} for any number.
     @ivar outputLimit: bytes that it may write on both streams together; C{None} for any number.
     @ivar concurrency: how many by this rule one identity may run at a time; C{None} for any number.
-    @ivar detach: whether it may outlive its connection.
     @ivar source: where the rule stands; names the rule.
-    @ivar role: in which role.
-    @ivar durable: whether what is written down of it is on the disk first.
     """
 
     launch: Launch
     timeLimit: float | None
     outputLimit: int | None
     concurrency: int | None
-    detach: bool
     source: str
-    role: str
-    durable: bool
 
 
 def launchFor(wish: Wish, judgement: Judgement, terms: Terms) -> Permission | outcome.NotStarted:
@@ -368,10 +362,7 @@ def launchFor(wish: Wish, judgement: Judgement, terms: Terms) -> Permission | ou
         timeLimit=_least(wish.start.timeLimit, rule.timeLimit, terms.timeLimit),
         outputLimit=_least(rule.outputLimit, terms.outputLimit),
         concurrency=rule.concurrency,
-        detach=rule.detach,
         source=decision.source,
-        role=decision.role,
-        durable=decision.durable,
     )
 
 

@@ -1,0 +1,415 @@
+"""
+The native exec service: many commands at once over one session, each on a channel of its own.
+
+What one channel may carry is in L{rexec.serverchannel}, what becomes of a command in
+L{rexec.command}, and who may have which in L{rexec.commands}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_netsuite.errors import LimitExceeded, NetsuiteError, NotFound, ProtocolError
+from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
+from twisted_netsuite.net.framed import SessionFactory, SessionProtocol
+from twisted_netsuite.rexec import outcome
+from twisted_netsuite.rexec.command import Command, signalNumber
+from twisted_netsuite.rexec.commands import (
+    DEFAULT_EXEC_LIMITS,
+    Asker,
+    Commands,
+    ExecLimits,
+    Recorder,
+)
+from twisted_netsuite.rexec.flow import NOTHING
+from twisted_netsuite.rexec.launch import OutputStream, Spawner, TerminalSize
+from twisted_netsuite.rexec.ledger import Ledger
+from twisted_netsuite.rexec.machine import Effect
+from twisted_netsuite.rexec.messages import (
+    RECORDS,
+    SERVICE,
+    Attach,
+    Cancel,
+    Credit,
+    Detach,
+    Detached,
+    End,
+    Kill,
+    Killed,
+    List,
+    Resize,
+    Signal,
+    Start,
+    Stdin,
+    StdinEof,
+)
+from twisted_netsuite.rexec.outcome import Outcome
+from twisted_netsuite.rexec.permit import Terms
+from twisted_netsuite.rexec.process import ProcessSpawner
+from twisted_netsuite.rexec.serverchannel import ServerChannel
+from twisted_netsuite.trust.oversight import Oversight
+from twisted_netsuite.trust.tokens import TokenVerifier
+from twisted_netsuite.wire.session import DEFAULT_FRAME, MAX_DATA, RECORD_ROOM, Record
+from twisted_netsuite.wire.sessionmachine import Effect as OpeningEffect
+
+#: Channels of one session at a time: more than anybody has asked of one connection, and each costs
+#: some kilobytes before it has a command.
+MAX_CHANNELS = 1000
+
+T = TypeVar("T")
+
+#: Records of a client about a channel that is open.
+OnChannel = Stdin | StdinEof | Credit | Signal | Resize | Cancel | Detach
+
+
+class Following:
+    """
+    What one channel follows: a command, for one client.
+
+    @ivar channel: the channel.
+    @ivar command: the command, once it is known.
+    """
+
+    def __init__(self, session: NativeExec, asked: Start | Attach) -> None:
+        """
+        @param session: the session that the channel is of.
+        @param asked: what it was opened with.
+        """
+        self.channel = ServerChannel(asked)
+        self.command: Command | None = None
+        self._session = session
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the client does not take what was sent."""
+        return self._session.stalled
+
+    def room(self, stream: OutputStream) -> int:
+        """Tell how much output the client takes."""
+        return self.channel.stdout.left if stream == "stdout" else self.channel.stderr.left
+
+    def began(self, command: Command, stdout: int, stderr: int, stdinRoom: int | None) -> None:
+        """Tell the client that the command runs."""
+        started = self.channel.start(
+            command.id,
+            known=command.known,
+            stdout=stdout,
+            stderr=stderr,
+            stdinAt=command.inputAt,
+            stdinRoom=stdinRoom,
+            pty=command.pty,
+        )
+        self._session.sendRecord(started)
+
+    def output(self, stream: OutputStream, data: bytes) -> None:
+        """Send output, in records that fit into frames."""
+        send = self.channel.sendStdout if stream == "stdout" else self.channel.sendStderr
+        size = self._session.pieceSize
+        if len(data) <= size:
+            self._session.sendRecord(send(data))
+            return
+        for start in range(0, len(data), size):
+            self._session.sendRecord(send(data[start : start + size]))
+
+    def inputTaken(self, count: int) -> None:
+        """Grant the client room for more input."""
+        if self.channel.started and (credit := self.channel.inputTaken(count)):
+            self._session.sendRecord(credit)
+
+    def inputLost(self) -> None:
+        """Tell the client that nothing more is read."""
+        if self.channel.started and (eof := self.channel.inputLost()):
+            self._session.sendRecord(eof)
+
+    def ended(self, command: Command) -> None:
+        """Tell the client how it ended."""
+        assert command.outcome is not None
+        tallies = command.tally("stdout"), command.tally("stderr")
+        self._session.channelClosed(self.channel.end(command.outcome, *tallies))
+
+    def refused(self, error: NetsuiteError) -> None:
+        """
+        Tell the client that there is nothing to follow.
+
+        @param error: why.
+        """
+        reason = error.sentence[: outcome.MAX_REASON]
+        why = outcome.NotStarted(code=error.wireCode, reason=reason)
+        self._session.channelClosed(self.channel.end(why, NOTHING, NOTHING))
+
+    def left(self, reason: str) -> None:
+        """Tell the client that nothing more comes."""
+        if self.channel.started:
+            self._session.channelClosed(self.channel.detach(reason))
+        else:
+            self.refused(LimitExceeded(reason))
+
+    def received(self, record: OnChannel) -> None:
+        """
+        Take a record of the client.
+
+        @param record: on this channel.
+        @raise ProtocolError: when it may not come now.
+        """
+        effect = self.channel.received(record)
+        command = self.command
+        if command is None or effect is Effect.DROP:
+            return
+        match record:
+            case Stdin():
+                command.write(record.data)
+            case StdinEof():
+                command.endInput()
+            case Signal():
+                self._signal(command, record.name)
+            case Resize():
+                command.resize(TerminalSize(record.rows, record.cols))
+            case Cancel():
+                command.cancel()
+            case Detach():
+                self._detach(command)
+            case Credit():
+                assert record.stream != "stdin", "The channel takes no other."
+                command.granted(record.stream, record.count)
+
+    def _signal(self, command: Command, name: str) -> None:
+        try:
+            command.signal(signalNumber(name))
+        except NotFound as error:
+            self._session.fail(error, self.channel.number)
+
+    def _detach(self, command: Command) -> None:
+        ends = "It is ended, as nobody else can follow it."
+        self.left("As you have asked." if command.outlives else ends)
+        command.unfollow(self)
+
+
+class NativeExec(SessionProtocol):
+    """The server's end of one session of exec."""
+
+    factory: ExecFactory
+    readsOn = True
+
+    def connectionMade(self) -> None:
+        """Have no channels yet."""
+        self._channels: dict[int, Following] = {}
+        self._highest = 0
+        self._killing = 0
+        self.pieceSize = min(MAX_DATA, self.factory.frame - RECORD_ROOM)
+        super().connectionMade()
+
+    def begin(self, effect: OpeningEffect, record: Record) -> None:
+        """Find out who says HELLO, as soon as it is known what was kept for whom."""
+        self.factory.whenOpen(partial(self._begin, effect, record))
+
+    def _begin(self, effect: OpeningEffect, record: Record) -> None:
+        if not self.machine.closed:
+            self.guard(super().begin, effect, record)
+
+    def sessionOpened(self) -> None:
+        """Know who asks."""
+        self._asker = Asker(self.identity, self.address, self.peer)
+
+    def sessionClosed(self, reason: NetsuiteError | None) -> None:
+        """Follow nothing more: what was not to outlive this ends."""
+        channels, self._channels = self._channels, {}
+        for following in channels.values():
+            if following.command is not None:
+                following.command.unfollow(following)
+
+    def sessionDraining(self) -> None:
+        """The client starts nothing more: close once all that is open has ended."""
+        self._finishIfDone()
+
+    def writingChanged(self, taken: bool) -> None:
+        """Send no output while the client does not take any."""
+        for following in list(self._channels.values()):
+            if following.command is not None:
+                # It may have changed again meanwhile.
+                self.guard(following.command.hold, self.stalled)
+
+    def recordReceived(self, record: Record) -> None:
+        """Take a record."""
+        match record:
+            case Start():
+                self._open(record, partial(self.factory.commands.start, self._asker, record))
+            case Attach():
+                self._open(record, partial(self.factory.commands.attach, self._asker, record))
+            case List():
+                self._claim(record.channel)
+                for listed in self.factory.commands.listed(self._asker, record.channel):
+                    self.sendRecord(listed)
+            case Kill():
+                self._claim(record.channel)
+                self._kill(record)
+            case Stdin() | StdinEof() | Credit() | Signal() | Resize() | Cancel() | Detach():
+                self._within(record)
+            case _:
+                raise ProtocolError(f"A server is sent no {type(record).__name__.upper()}.")
+
+    def channelClosed(self, last: End | Detached) -> None:
+        """
+        Close a channel.
+
+        @param last: the last record on it.
+        """
+        self._channels.pop(last.channel, None)
+        self.sendRecord(last)
+        self._finishIfDone()
+
+    def _claim(self, number: int) -> None:
+        """Take the number of a new channel."""
+        if number <= self._highest:
+            raise ProtocolError(
+                f"Channel {number} was opened after {self._highest}; each has a greater number."
+            )
+        self._highest = number
+
+    def _open(self, asked: Start | Attach, find: Callable[[Following], Command]) -> None:
+        self._claim(asked.channel)
+        following = Following(self, asked)
+        if len(self._channels) >= MAX_CHANNELS:
+            reason = f"{MAX_CHANNELS} commands run over this connection, and no more can."
+            following.refused(LimitExceeded(reason))
+            return
+        self._channels[asked.channel] = following
+        try:
+            following.command = find(following)
+        except NetsuiteError as error:
+            following.refused(error)
+
+    def _within(self, record: OnChannel) -> None:
+        following = self._channels.get(record.channel)
+        if following is not None:
+            following.received(record)
+        elif record.channel > self._highest:
+            raise ProtocolError(f"Channel {record.channel} was not opened.")
+
+    def _kill(self, record: Kill) -> None:
+        if self._killing >= MAX_CHANNELS:
+            self.fail(LimitExceeded(f"{MAX_CHANNELS} KILLs are open."), record.channel)
+            return
+        try:
+            number = None if record.signal is None else signalNumber(record.signal)
+            killed = self.factory.commands.kill(self._asker, record.id, number)
+        except NetsuiteError as error:
+            self.fail(error, record.channel)
+            return
+        self._killing += 1
+        killed.addCallback(self._killed, record.channel)
+
+    def _killed(self, ending: Outcome | None, channel: int) -> None:
+        self._killing -= 1
+        self.sendRecord(Killed(channel=channel, outcome=ending))
+        self._finishIfDone()
+
+    def _finishIfDone(self) -> None:
+        if not self._channels and not self._killing and self.machine.draining:
+            self.finish()
+
+
+class ExecFactory(SessionFactory):
+    """
+    Serves exec over native sessions.
+
+    @ivar commands: those of this service.
+    """
+
+    protocol = NativeExec
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        oversight: Oversight,
+        *,
+        spawner: Spawner | None = None,
+        terms: Terms | None = None,
+        bounds: ExecLimits = DEFAULT_EXEC_LIMITS,
+        ledger: Ledger | None = None,
+        recorder: Recorder | None = None,
+        drain: float = 0.0,
+        tokens: TokenVerifier | None = None,
+        requireIdentity: bool = False,
+        frame: int = DEFAULT_FRAME,
+        limits: ConnectionLimits = DEFAULT_LIMITS,
+    ) -> None:
+        """
+        @param clock: the reactor, or a fake clock in tests.
+        @param oversight: has the policy, without which nothing is run, and the audit log.
+        @param spawner: starts commands; by default as processes, which takes a reactor.
+        @param terms: hold for every command.
+        @param bounds: all commands together.
+        @param ledger: what is kept is written there; without it nothing can be detached or have a
+            key.
+        @param recorder: makes recordings, if they are wanted.
+        @param drain: seconds that commands may take to finish when the service stops.
+        @param tokens: checks users and tokens; C{None} where none are taken.
+        @param requireIdentity: whether to refuse who is anonymous.
+        @param frame: bytes of a frame, both ways.
+        @param limits: bounds the connections.
+        """
+        super().__init__(
+            clock,
+            SERVICE,
+            RECORDS,
+            tokens=tokens,
+            requireIdentity=requireIdentity,
+            frame=frame,
+            limits=limits,
+        )
+        self._drain = drain
+        #: Sessions that wait for what was kept; C{None} when nothing has to be waited for.
+        self._beginnings: list[Callable[[], None]] | None = None
+        self.commands = Commands(
+            clock,
+            ProcessSpawner(clock) if spawner is None else spawner,
+            oversight,
+            Terms() if terms is None else terms,
+            bounds,
+            ledger,
+            recorder,
+        )
+
+    def open(self) -> Deferred[None]:
+        """
+        Find what an earlier run has kept.
+
+        @return: fires when all is ready; fails with L{ConfigurationError} when the state directory
+            cannot be used.
+        """
+        self._beginnings = []
+        return self.commands.open().addBoth(self._opened)
+
+    def _opened(self, result: T) -> T:
+        beginnings, self._beginnings = self._beginnings, None
+        for begin in beginnings or ():
+            begin()
+        return result
+
+    def whenOpen(self, begin: Callable[[], None]) -> None:
+        """
+        Let a session begin, but not while what was kept is being found: who comes back right after
+        a restart would be told that it is not there.
+
+        @param begin: begins it.
+        """
+        if self._beginnings is None:
+            begin()
+        else:
+            self._beginnings.append(begin)
+
+    def abortConnections(self) -> Deferred[None]:
+        """
+        Start nothing more, let commands finish for as long as they may, and end every session.
+
+        @return: fires when nothing is left of any connection or command.
+        """
+        for session in self.sessions():
+            session.leave("The service stops.")
+        stopped = self.commands.stop(self._drain)
+        return stopped.addBoth(lambda _: SessionFactory.abortConnections(self))
