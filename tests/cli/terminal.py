@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.testing import MemoryReactor
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.testing import MemoryReactor, MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -78,3 +81,94 @@ class Keyboard:
             if why is not None:
                 self._reactor.removeReader(reader)
                 cast(IReadDescriptor, reader).connectionLost(Failure(cast(Exception, why)))
+
+
+#: Turns after which a test that never comes to rest is given up.
+MAX_TURNS = 10_000
+
+_GONE = select.POLLHUP | select.POLLERR
+
+
+class DescriptorReactor(MemoryReactorClock):
+    """A reactor on which time passes as a test says, and real descriptors are looked at as well."""
+
+    def callFromThread(self, call: Callable[[], object]) -> None:
+        """Call it at once, as the test is the only thread."""
+        call()
+
+    def turn(self) -> bool:
+        """
+        Let each descriptor do what it can, once, as a real reactor does.
+
+        @return: whether there was any.
+        """
+        happened = False
+        for each in list(self.getReaders()):
+            happened |= self._look(each, select.POLLIN, each.doRead, self.removeReader)
+        for each in list(self.getWriters()):
+            happened |= self._look(each, select.POLLOUT, each.doWrite, self.removeWriter)
+        return happened
+
+    def settle(self) -> None:
+        """Turn until there is nothing to do."""
+        for _ in range(MAX_TURNS):
+            if not self.turn():
+                return
+        raise AssertionError(f"The descriptors did not come to rest in {MAX_TURNS} turns.")
+
+    @staticmethod
+    def _look(each: Any, wanted: int, act: Callable[[], Any], remove: Callable[[Any], Any]) -> bool:
+        poll = select.poll()
+        poll.register(each.fileno(), wanted)
+        events = dict(poll.poll(0)).get(each.fileno(), 0)
+        if not events:
+            return False
+        gone = events & _GONE and not events & select.POLLIN
+        why = CONNECTION_LOST if gone else act()
+        if why is not None:
+            remove(each)
+            each.connectionLost(Failure(why))
+        return True
+
+
+def pipe(test: SynchronousTestCase) -> tuple[int, int]:
+    """
+    Make a pipe.
+
+    @param test: closes at its end what is still open of it.
+    @return: where it is read, and where it is written.
+    """
+    ends = os.pipe()
+    for each in ends:
+        test.addCleanup(closed, each)
+    return ends
+
+
+def closed(descriptor: int) -> None:
+    """
+    Close a descriptor, if it is not yet.
+
+    @param descriptor: its number.
+    """
+    try:
+        os.close(descriptor)
+    except OSError:
+        return
+
+
+def drained(descriptor: int) -> bytes:
+    """
+    Read what is there now.
+
+    @param descriptor: of a pipe or a terminal.
+    @return: the bytes, without waiting for any.
+    """
+    found = b""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while poll.poll(0):
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            break
+        found += piece
+    return found

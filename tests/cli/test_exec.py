@@ -1,107 +1,274 @@
 """
-The command exec.
+The words of C{netsuite exec}: what is made of them, and what is refused.
 """
 
 from __future__ import annotations
 
-import json
-import struct
+import os
+from typing import Any, NoReturn
 
+from click.testing import CliRunner, Result
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-import twisted_netsuite.cli.exec as command
-from tests.cli.service import scripted
-from tests.cli.terminal import Screen
-from twisted_netsuite.cli.exec import runCommand
-from twisted_netsuite.errors import ConnectionFailed, NetsuiteError, ProtocolError, TimedOut
-from twisted_netsuite.wire.header import encodeAnswer
+import twisted_netsuite.cli.classicexec as classic
+import twisted_netsuite.cli.exechosts as hosts
+import twisted_netsuite.cli.execnative as native
+import twisted_netsuite.cli.run as running
+import twisted_netsuite.cli.streams as streams
+from twisted_netsuite.cli.exec import LONGEST
+from twisted_netsuite.cli.execnative import Server, Wish
+from twisted_netsuite.cli.login import Login
+from twisted_netsuite.cli.main import main
+from twisted_netsuite.net.tlscontext import TrustFiles
+from twisted_netsuite.rexec.messages import MAX_TTL
+
+HOST = Server("h:1")
+LS = ("ls", "-l")
 
 
-def answer(**told: object) -> bytes:
-    """Write a header-dialect answer without output."""
-    fields = {"filename": "ls", "total_size": 0, "hash": "", **told}
-    header = json.dumps(fields).encode()
-    return struct.pack("<i", len(header)) + header
-
-
-class RunCommandTests(SynchronousTestCase):
-    """L{runCommand}."""
+class WordsTests(SynchronousTestCase):
+    """What a command line calls."""
 
     def setUp(self) -> None:
-        self.screen = Screen(self)
-        self.clock = Clock()
-
-    def execute(self, dialect: str, *answers: bytes | None) -> Deferred[int]:
-        """Run a command with a service that answers so, for as long as it takes."""
-        self.endpoint, self.heard = scripted(self, command, *answers)
-        done = Deferred.fromCoroutine(runCommand(self.clock, "h:1", "ls é", dialect, 5))
-        for _ in range(100):
-            self.endpoint.flush()
-            self.clock.advance(0.1)
-        return done
-
-    def assertFails(self, done: Deferred[int], cls: type[NetsuiteError], status: int) -> str:
-        """The command has failed so; give its sentence."""
-        error = self.failureResultOf(done, cls).value
-        self.assertEqual(error.exitStatus, status)
-        self.assertEqual(self.screen.out, b"")
-        return str(error)
-
-    def test_raw(self) -> None:
-        """In the raw dialect the output is printed as it is, and the status is 0."""
-        self.assertEqual(self.successResultOf(self.execute("raw", b"a\xff\n")), 0)
-        self.assertEqual(self.screen.out, b"a\xff\n")
-        self.assertEqual(self.heard, ["ls é".encode()])
-        self.assertIsNotNone(self.endpoint.pairs[0].client.lost)
-
-    def test_length(self) -> None:
-        """In the length dialect just as many bytes are printed as were announced."""
-        self.assertEqual(self.successResultOf(self.execute("length", b"5", b"hello")), 0)
-        self.assertEqual(self.screen.out, b"hello")
-        self.assertEqual(self.heard, ["ls é".encode(), b"recv_ready"])
-
-    def test_header(self) -> None:
-        """In the header dialect the status is the command's own."""
-        for status in (0, 3, 126, 127, 137):
-            whole = encodeAnswer("ls", b"out", status, "exited")
-            self.assertEqual(self.successResultOf(self.execute("header", whole)), status)
-        self.assertEqual(self.screen.out, b"out" * 5)
-
-    def test_outcomes(self) -> None:
-        """Where the server tells an outcome but no status, the status is that of the outcome."""
-        for outcome, status in (
-            ("denied", 126),
-            ("timed-out", 124),
-            ("limit", 125),
-            ("exited", 0),
-            ("", 0),
+        self.called: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.held = 0
+        self.patch(running, "run", self.run_)
+        self.patch(streams, "holdStandard", self.hold)
+        for module, *names in (
+            (native, "execute", "detached", "attach", "kill", "listCommands"),
+            (hosts, "runOnHosts"),
+            (classic, "runCommand"),
         ):
-            done = self.execute("header", answer(outcome=outcome))
-            self.assertEqual(self.successResultOf(done), status)
-            done = self.execute("header", answer(outcome=outcome, exit_status=7))
-            self.assertEqual(self.successResultOf(done), 7)
+            for name in names:
+                self.patch(module, name, self.noted(name))
 
-    def test_badStatus(self) -> None:
-        """What is no exit status of a program is a fault of the server."""
-        self.assertEqual(self.successResultOf(self.execute("header", answer(exit_status=255))), 255)
-        for status in (-1, 256, 2**70, "0", 1.5):
-            self.assertFails(self.execute("header", answer(exit_status=status)), ProtocolError, 125)
+    def hold(self) -> None:
+        """Note that the standard streams were seen to."""
+        self.held += 1
 
-    def test_timeout(self) -> None:
-        """A service that says nothing ends the command with status 124."""
-        for dialect in ("raw", "length", "header"):
-            self.assertIn(
-                "h:1 did not answer within 5 s",
-                self.assertFails(self.execute(dialect, None), TimedOut, 124),
+    def noted(self, name: str) -> Any:
+        """Stand for what a command line calls."""
+
+        async def note(reactor: object, *args: Any, **kwargs: Any) -> int:
+            self.assertEqual(reactor, "reactor")
+            self.called.append((name, args, kwargs))
+            return 7
+
+        return note
+
+    def run_(self, call: Any) -> NoReturn:
+        """Call it at once."""
+        raise SystemExit(self.successResultOf(Deferred.fromCoroutine(call("reactor"))))
+
+    def invoke(self, *words: str) -> Result:
+        """Run C{netsuite exec}."""
+        return CliRunner().invoke(main, ["exec", *words], prog_name="netsuite")
+
+    def assertCalls(self, words: str, name: str, *args: Any, **kwargs: Any) -> None:
+        """A command line calls just this, and its status is the program's."""
+        self.called.clear()
+        self.held = 0
+        result = self.invoke(*words.split())
+        self.assertEqual(self.called, [(name, args, kwargs)], f"{words}: {result.output}")
+        self.assertEqual((result.exit_code, self.held), (7, 1))
+
+    def assertRefused(self, words: str, *parts: str) -> None:
+        """A command line is refused in one sentence, before anything is done."""
+        self.called.clear()
+        result = self.invoke(*words.split())
+        self.assertEqual((result.exit_code, self.called, result.stdout), (125, [], ""), words)
+        self.assertRegex(result.stderr, r"\Anetsuite: [^\n]+\n\Z")
+        for part in parts:
+            self.assertIn(part, result.stderr)
+
+    def assertWishes(self, words: str, **wish: Any) -> None:
+        """A command line wishes just this of one server."""
+        self.assertCalls(words, "execute", HOST, Wish(**{"argv": LS, **wish}))
+
+    def test_native(self) -> None:
+        """Without anything else it is native, and all words are those of the command."""
+        self.assertWishes("h:1 -- ls -l")
+        self.assertWishes("h:1 ls", argv=("ls",))
+        self.assertWishes("--dialect int32 h:1 -- ls -l")
+        self.assertWishes("h:1 -- ps -- -x", argv=("ps", "--", "-x"))
+
+    def test_options(self) -> None:
+        """Each option is a wish, before or behind the address."""
+        self.assertWishes("-i h:1 -- ls -l", stdin=True)
+        self.assertWishes("h:1 -t -- ls -l", stdin=True, terminal=True)
+        self.assertWishes("h:1 --tty --stdin -- ls -l", stdin=True, terminal=True)
+        self.assertWishes(
+            "h:1 --env A=b --env C=d=e --env E= -- ls -l", env={"A": "b", "C": "d=e", "E": ""}
+        )
+        self.assertWishes("h:1 --cwd /tmp --as www -- ls -l", cwd="/tmp", account="www")
+        self.assertWishes("h:1 --shell -- ls -l", shell=True)
+        self.assertWishes("h:1 --timeout 0.5 -- ls -l", timeLimit=0.5)
+        self.assertWishes("h:1 --key k -- ls -l", key="k")
+        self.assertWishes("h:1 --on-disconnect kill -- ls -l")
+        for words in ("detach:2h", "detach --ttl 2h", "detach --ttl 7200"):
+            self.assertWishes(
+                f"h:1 --on-disconnect {words} -- ls -l", onDisconnect="detach", ttl=7200
             )
 
-    def test_cutOff(self) -> None:
-        """Output that breaks off is not printed as if it were whole."""
-        self.assertFails(self.execute("length", b"10"), ConnectionFailed, 125)
+    def test_server(self) -> None:
+        """Who one is, and how to connect, is said as for the other commands."""
+        token = self.mktemp()
+        with open(token, "w") as file:
+            file.write("sesame\n")
+        os.chmod(token, 0o600)
+        self.assertCalls(
+            f"h:1 --user bob --token-file {token} --cert a --ca b --crl c --connect-timeout 3 ls",
+            "execute",
+            Server("h:1", TrustFiles("a", "b", "c"), Login("bob", "sesame"), 3.0),
+            Wish(("ls",)),
+        )
+        self.assertRefused("h:1 --user bob -- ls", "belong together")
+        self.assertRefused("h:1 --cert a -- ls", "--cert needs --ca")
 
-    def test_otherDialect(self) -> None:
-        """A service that speaks another dialect is told apart from one that answers."""
-        sentence = self.assertFails(self.execute("length", b"hello"), ProtocolError, 125)
-        self.assertIn("b'hello'", sentence)
+    def test_detach(self) -> None:
+        """What is detached outlives the connection, and has no use for this process's streams."""
+        wish = Wish(LS, onDisconnect="detach")
+        self.assertCalls("h:1 --detach -- ls -l", "detached", HOST, wish)
+        wish = Wish(LS, onDisconnect="detach", ttl=86400)
+        self.assertCalls("h:1 --detach --ttl 1d -- ls -l", "detached", HOST, wish)
+        self.assertCalls("h:1 --detach --on-disconnect detach:1d -- ls -l", "detached", HOST, wish)
+        self.assertRefused("h:1 --detach -t -- ls", "--detach leaves at once, so it takes no --tty")
+        self.assertRefused("h:1 --detach -i -- ls", "takes no --stdin")
+        self.assertRefused("h:1 --detach --on-disconnect kill -- ls", "no --on-disconnect kill")
+
+    def test_ttl(self) -> None:
+        """How long something is kept is for what is kept, and said once."""
+        self.assertRefused("h:1 --ttl 1d -- ls", "--ttl is for --detach and --on-disconnect detach")
+        self.assertRefused("h:1 --on-disconnect detach:1d --ttl 1d -- ls", "leave one of them out")
+        self.assertRefused("h:1 --detach --ttl 1w -- ls", "no span of time", "'--ttl'")
+        self.assertRefused("h:1 --detach --ttl 31d -- ls", "30d is the most")
+        self.assertEqual(LONGEST, MAX_TTL)
+
+    def test_missing(self) -> None:
+        """What is missing is named."""
+        self.assertRefused("", "Missing argument 'ADDRESS'", "see netsuite exec --help")
+        self.assertRefused("h:1", "Missing argument 'ARGV...'")
+        self.assertRefused("h:1 --", "Missing argument 'ARGV...'")
+        self.assertRefused("--hosts a:1", "Missing argument 'ARGV...'")
+
+    def test_wrong(self) -> None:
+        """What cannot be is named, with what can."""
+        self.assertRefused("h:1 ls -l", "No such option")
+        self.assertRefused("h:1 --env A -- ls", "'A' is no variable; give NAME=VALUE")
+        self.assertRefused("h:1 --env =b -- ls", "'=b' is no variable")
+        for word in ("keep", "kill:1d", "detach:", "detach:soon", "Kill"):
+            self.assertRefused(f"h:1 --on-disconnect {word} -- ls", "'--on-disconnect'")
+        for seconds in ("0", "-1", "nan", "soon"):
+            for option in ("--timeout", "--connect-timeout"):
+                self.assertRefused(f"h:1 {option}={seconds} -- ls", f"'{option}'")
+        self.assertRefused("--dialect odd h:1 ls", "'odd' is not one of", "'length'")
+
+    def test_classic(self) -> None:
+        """In a classic dialect the words are one line, and there are 60 seconds for an answer."""
+        self.assertCalls("--dialect raw h:1 uname", "runCommand", "h:1", "uname", "raw", 60.0, None)
+        self.assertCalls(
+            "--dialect header --timeout 5 --ca ca h:1 -- ls -l",
+            "runCommand",
+            *("h:1", "ls -l", "header", 5.0, TrustFiles("", "ca")),
+        )
+        self.assertRefused("--dialect raw h:1", "Missing argument 'ARGV...'")
+
+    def test_nativeOnly(self) -> None:
+        """What a classic dialect does not have is refused with it."""
+        for option in (
+            *("-t", "-i", "--env A=b", "--cwd /", "--as x", "--shell", "--detach", "--key k"),
+            *("--on-disconnect kill", "--ttl 1d", "--hosts a", "--block", "--prefix", "-P 3"),
+            *("--user x", "--token-file x", "--connect-timeout 3"),
+        ):
+            self.assertRefused(f"--dialect raw {option} h:1 ls", "is for --dialect int32")
+
+    def test_hosts(self) -> None:
+        """Many servers get the same wish."""
+        self.assertCalls(
+            "--hosts a:1,b:2 -- ls -l",
+            "runOnHosts",
+            *([Server("a:1"), Server("b:2")], Wish(LS)),
+            parallel=32,
+            blocks=False,
+        )
+        self.assertCalls(
+            "--hosts a:1 -P 5 --block --timeout 3 --env A=b --connect-timeout 2 -- ls",
+            "runOnHosts",
+            *([Server("a:1", timeout=2.0)], Wish(("ls",), timeLimit=3.0, env={"A": "b"})),
+            parallel=5,
+            blocks=True,
+        )
+        self.assertCalls(
+            "--hosts a:1 -- ps a:1",
+            "runOnHosts",
+            *([Server("a:1")], Wish(("ps", "a:1"))),
+            parallel=32,
+            blocks=False,
+        )
+
+    def test_hostsFile(self) -> None:
+        """They may stand in a file; one that cannot be read is named."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("a:1\n")
+        self.assertCalls(
+            f"--hosts @{path} -- ls",
+            "runOnHosts",
+            *([Server("a:1")], Wish(("ls",))),
+            parallel=32,
+            blocks=False,
+        )
+        self.assertRefused("--hosts @/no/where -- ls", "'/no/where' cannot be read")
+        self.assertRefused("--hosts , -- ls", "names no server")
+
+    def test_hostsTake(self) -> None:
+        """What there is one of cannot be given to many, and what is for many not to one."""
+        for option in ("-t", "-i", "--detach", "--on-disconnect detach", "--ttl 1d", "--key k"):
+            self.assertRefused(f"--hosts a:1 {option} -- ls", "is for a single ADDRESS")
+        for option in ("--block", "--prefix", "-P 3"):
+            self.assertRefused(f"h:1 {option} -- ls", "is for --hosts")
+        for count in ("0", "1001", "x"):
+            self.assertRefused(f"--hosts a:1 -P {count} -- ls", "'--parallel'")
+
+    def test_ps(self) -> None:
+        """The first word may be that of another command."""
+        self.assertCalls("ps h:1", "listCommands", HOST, asJson=False)
+        self.assertCalls("ps --json h:1", "listCommands", HOST, asJson=True)
+        self.assertRefused("ps", "Missing argument 'ADDRESS'", "see netsuite exec ps --help")
+
+    def test_attach(self) -> None:
+        """Attach takes an ID, and what is to be given."""
+        for words, stdin, raw, fromStart in (
+            ("", False, False, False),
+            ("-i", True, False, False),
+            ("-t", True, True, False),
+            ("--from-start", False, False, True),
+        ):
+            self.assertCalls(
+                f"attach h:1 abc {words}",
+                "attach",
+                *(HOST, "abc"),
+                stdin=stdin,
+                raw=raw,
+                fromStart=fromStart,
+            )
+        self.assertRefused("attach h:1", "Missing argument 'ID'")
+
+    def test_kill(self) -> None:
+        """Kill takes an ID, and the name of a signal in any form."""
+        for words, name in (("", None), ("--signal HUP", "HUP"), ("--signal sigusr1", "USR1")):
+            self.assertCalls(f"kill h:1 abc {words}", "kill", HOST, "abc", name)
+        self.assertRefused("kill h:1", "Missing argument 'ID'")
+
+    def test_help(self) -> None:
+        """Help shows every form, and that of each command."""
+        for words in ((), ("ps",), ("attach",), ("kill",)):
+            for option in ("-h", "--help"):
+                result = self.invoke(*words, option)
+                self.assertEqual(result.exit_code, 0)
+                self.assertIn(" ".join(("Usage: netsuite exec", *words)), result.stdout)
+        text = self.invoke("--help").stdout
+        for part in ("ps ADDRESS", "attach ADDRESS ID", "kill ADDRESS ID", "--hosts", "~."):
+            self.assertIn(part, text)
+        self.assertEqual(self.called, [])

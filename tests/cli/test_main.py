@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_netsuite.cli.chat as chat
+import twisted_netsuite.cli.classicexec as execute
 import twisted_netsuite.cli.echo as echo
-import twisted_netsuite.cli.exec as execute
 import twisted_netsuite.cli.get as get
 import twisted_netsuite.cli.run as running
 from twisted_netsuite import __version__
@@ -88,27 +88,6 @@ class MainTests(SynchronousTestCase):
         )
         self.assertRefused("echo", "Missing argument 'ADDRESS'")
         self.assertRefused("echo h:7", "Missing argument 'TEXT...'")
-
-    def test_exec(self) -> None:
-        """Exec takes a dialect, an address and a command, whose options come after two dashes."""
-        self.assertCalls(
-            "exec --dialect raw h:1 uname",
-            "runCommand",
-            "reactor",
-            "h:1",
-            "uname",
-            "raw",
-            60.0,
-            None,
-        )
-        self.assertCalls(
-            "exec --dialect header --timeout 5 h:1 -- ls -l /",
-            "runCommand", "reactor", "h:1", "ls -l /", "header", 5.0, None,
-        )  # fmt: skip
-        self.assertRefused("exec h:1 ls", "Missing option '--dialect'")
-        self.assertRefused("exec --dialect raw h:1", "Missing argument 'COMMAND...'")
-        self.assertRefused("exec --dialect odd h:1 ls", "'odd' is not one of", "'length'")
-        self.assertRefused("exec --dialect raw h:1 ls -l", "No such option")
 
     def test_tls(self) -> None:
         """A certificate and an authority are what to connect by TLS with."""

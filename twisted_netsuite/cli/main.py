@@ -6,8 +6,6 @@ Twisted is imported by the command that runs, not by the one that only prints it
 
 from __future__ import annotations
 
-import functools
-import math
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,61 +14,14 @@ import click
 from twisted_netsuite import __version__
 from twisted_netsuite.cli.audit import audit
 from twisted_netsuite.cli.ca import ca
+from twisted_netsuite.cli.exec import execute
+from twisted_netsuite.cli.options import TIMEOUT, tls, whoIAm
 from twisted_netsuite.cli.policy import policy
 from twisted_netsuite.errors import NetsuiteError
 from twisted_netsuite.wire.text import cleanText
 
 if TYPE_CHECKING:
     from twisted_netsuite.net.tlscontext import TrustFiles
-
-
-class _Seconds(click.FloatRange):
-    """A duration."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Take any number above 0, which nan is not."""
-        seconds = float(super().convert(value, param, ctx))
-        if math.isnan(seconds):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
-        return seconds
-
-
-_TIMEOUT = click.option(
-    "--timeout",
-    type=_Seconds(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    help="Seconds to wait for an answer.",
-)
-
-
-def _tls(command: Any) -> Any:
-    """Add the options of TLS to a command, which gets C{files} in their place."""
-
-    @functools.wraps(command)
-    def withFiles(*args: Any, cert: str, ca: str, crl: str, **kwargs: Any) -> Any:
-        if (cert or crl) and not ca:
-            word = "--cert" if cert else "--crl"
-            raise click.UsageError(f"{word} needs --ca, to know the server by.")
-        files = None
-        if ca:
-            from twisted_netsuite.net.tlscontext import TrustFiles
-
-            files = TrustFiles(cert, ca, crl)
-        return command(*args, files=files, **kwargs)
-
-    certificate = click.option(
-        "--cert", metavar="FILE", default="", help="Your certificate and key, one PEM file."
-    )
-    authority = click.option(
-        "--ca", metavar="FILE", default="", help="Connect by TLS to a server of this authority."
-    )
-    revoked = click.option(
-        "--crl", metavar="FILE", default="", help="What that authority has revoked."
-    )
-    return certificate(authority(revoked(withFiles)))
 
 
 class Program(click.Group):
@@ -120,12 +71,9 @@ def main() -> None:
     show_default=True,
     help="What the server speaks.",
 )
-@click.option("--user", metavar="NAME", default="", help="Who you are, in the native dialect.")
-@click.option(
-    "--token-file", metavar="FILE", default="", help="The file with the token that proves it."
-)
-@_tls
-@_TIMEOUT
+@whoIAm
+@tls
+@TIMEOUT
 def echo(
     address: str,
     texts: tuple[str, ...],
@@ -149,44 +97,14 @@ def echo(
     run(lambda reactor: echoTexts(reactor, address, texts, timeout, files, login))
 
 
-@main.command("exec")
-@click.argument("address")
-@click.argument("command", nargs=-1, required=True)
-@click.option(
-    "--dialect",
-    type=click.Choice(["raw", "length", "header"]),
-    required=True,
-    help="What the server speaks.",
-)
-@_tls
-@_TIMEOUT
-def exec_(
-    address: str,
-    command: tuple[str, ...],
-    dialect: str,
-    timeout: float,
-    files: TrustFiles | None,
-) -> NoReturn:
-    """Run COMMAND in the server's shell and print its output.
-
-    The exit status is the command's own in the header dialect. The dialects raw and length carry
-    none: there it is 0 once an answer has come. Put -- before a COMMAND that has options.
-    """
-    from twisted_netsuite.cli.exec import runCommand
-    from twisted_netsuite.cli.run import run
-
-    line = " ".join(command)
-    run(lambda reactor: runCommand(reactor, address, line, dialect, timeout, files))
-
-
 @main.command()
 @click.argument("source", metavar="ADDRESS:/NAME")
 @click.argument("local", default="")
 @click.option(
     "--dialect", type=click.Choice(["get"]), required=True, help="What the server speaks."
 )
-@_tls
-@_TIMEOUT
+@tls
+@TIMEOUT
 def get(
     source: str, local: str, dialect: str, timeout: float, files: TrustFiles | None
 ) -> NoReturn:
@@ -214,7 +132,7 @@ def get(
 @click.option(
     "--contacts", metavar="FILE.toml", help="Choose whom to talk to from this contact list."
 )
-@_TIMEOUT
+@TIMEOUT
 def chat(
     address: str | None, plain: bool, operate: str | None, contacts: str | None, timeout: float
 ) -> NoReturn:
@@ -235,4 +153,5 @@ def chat(
 
 main.add_command(audit)
 main.add_command(ca)
+main.add_command(execute)
 main.add_command(policy)
