@@ -1219,6 +1219,20 @@ class AttachTests(ClientTestCase):
         self.finish(self.script(), outcome.NotStarted(code="not-found", reason="None."))
         self.error(attaching, NotFound)
 
+    def test_refusedAndClosed(self) -> None:
+        """Who closes the session for an ERROR is told of it, and of nothing else."""
+        asking = self.session.kill("abc")
+
+        def closing(failure: Failure) -> Failure:
+            self.session.close()
+            return failure
+
+        asking.addErrback(closing)
+        self.flush()
+        self.server.fail(NotFound("None."), self.server.questions[-1].channel)
+        self.flush()
+        self.error(asking, NotFound)
+
     def test_impossible(self) -> None:
         """What can be no command, or no place in one, is not sent."""
         for wrong in ({"id": "ABC"}, {"id": ""}, {"id": "abc", "stdoutAt": -1}):

@@ -214,9 +214,16 @@ class OutputTests(ClientChannelTestCase):
         self.assertEqual(credit, Credit(channel=7, stream="stdout", count=12))
         self.assertIsNone(channel.settle("stdout", 0))
 
-    def test_noCreditAfterEnd(self) -> None:
-        """Nothing is said of a channel that is closed."""
+    def test_creditAfterEnd(self) -> None:
+        """A server that has to know each byte is told of those that were taken after END."""
         channel = begun(batch=1)
+        channel.received(out(b"x"))
+        channel.received(end(tallied(b"x")))
+        self.assertEqual(channel.taken("stdout", 1), Credit(channel=7, stream="stdout", count=1))
+
+    def test_noCreditAfterEnd(self) -> None:
+        """Nothing is said of a channel that is closed to a server that need not know."""
+        channel = begun(batch=2)
         channel.received(out(b"x"))
         channel.received(end(tallied(b"x")))
         self.assertIsNone(channel.taken("stdout", 1))

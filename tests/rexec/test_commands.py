@@ -120,6 +120,41 @@ class DetachTests(KeptCase):
         self.assertFalse(command.asked)
         self.assertEqual([each.attached for each in client.listings()], [False])
 
+    def test_creditedAfterEnd(self) -> None:
+        """What was taken only after END was sent counts as well, over a restart, too."""
+        client = self.connect()
+        channel, id, command = self.detached(client)
+        command.out(b"0123456789")
+        command.exit(0)
+        self.settle()
+        self.assertEqual(client.outcome(channel), outcome.Exited(code=0))
+        client.say(Credit(channel=channel, stream="stdout", count=7))
+        self.settle()
+        other = self.connect()
+        self.assertEqual(other.stdout(other.attach(id)), b"789")
+        client.say(Credit(channel=channel, stream="stdout", count=3))
+        self.settle()
+        # Somebody else has come since.
+        other = self.connect()
+        self.assertEqual(other.stdout(other.attach(id)), b"789")
+        self.restart()
+        other = self.connect()
+        self.assertEqual(other.stdout(other.attach(id)), b"789")
+
+    def test_creditedWholeAfterEnd(self) -> None:
+        """When all was taken after END, nothing more is expected on that channel."""
+        client = self.connect()
+        channel, id, command = self.detached(client)
+        command.out(b"0123456789")
+        command.exit(0)
+        self.settle()
+        client.say(Credit(channel=channel, stream="stdout", count=10))
+        client.say(Credit(channel=channel, stream="stdout", count=10))
+        self.settle()
+        self.assertEqual(client.closed, [])
+        other = self.connect()
+        self.assertEqual(other.stdout(other.attach(id)), b"")
+
     def test_credited(self) -> None:
         """Without offsets it goes on where the last one that followed it has credited."""
         client = self.connect()

@@ -34,7 +34,7 @@ Row = dict[State, tuple[Effect, State]]
 SERVER_GETS: dict[Input, Row] = {
     Input.STDIN: {RUNNING: (DELIVER, RUNNING), DEAF: (DROP, DEAF)},
     Input.STDIN_EOF: {RUNNING: (DELIVER, FED), DEAF: (DROP, FED)},
-    Input.CREDIT: {each: (GRANT, each) for each in (ASKED, RUNNING, DEAF, FED)},
+    Input.CREDIT: {each: (GRANT, each) for each in (ASKED, RUNNING, DEAF, FED, CLOSED)},
     Input.SIGNAL: {each: (CARRY_OUT, each) for each in (RUNNING, DEAF, FED)},
     Input.RESIZE: {each: (CARRY_OUT, each) for each in (RUNNING, DEAF, FED)},
     Input.CANCEL: {each: (CARRY_OUT, each) for each in (ASKED, RUNNING, DEAF, FED)},
@@ -53,7 +53,7 @@ SERVER_SENDS: dict[Input, Row] = {
 CLIENT_SENDS: dict[Input, Row] = {
     Input.STDIN: {RUNNING: (SEND, RUNNING), DEAF: (DROP, DEAF)},
     Input.STDIN_EOF: {RUNNING: (SEND, FED), DEAF: (SEND, FED)},
-    Input.CREDIT: {each: (SEND, each) for each in (RUNNING, DEAF, FED)},
+    Input.CREDIT: {each: (SEND, each) for each in (RUNNING, DEAF, FED, CLOSED)},
     Input.SIGNAL: {each: (SEND, each) for each in (RUNNING, DEAF, FED)},
     Input.RESIZE: {each: (SEND, each) for each in (RUNNING, DEAF, FED)},
     Input.CANCEL: {each: (SEND, each) for each in (ASKED, RUNNING, DEAF, FED)},
@@ -95,9 +95,10 @@ class TableTests(SynchronousTestCase):
         self.check(CLIENT_TABLE, CLIENT_GETS | CLIENT_SENDS)
 
     def test_closed(self) -> None:
-        """Nothing happens in a closed channel, and every channel can be closed by END."""
+        """Nothing but CREDIT comes in a closed channel, and END can close every channel."""
         for table in (SERVER_TABLE, CLIENT_TABLE):
-            self.assertFalse([state for state, _ in table if state is CLOSED])
+            inputs = [symbol for state, symbol in table if state is CLOSED]
+            self.assertEqual(inputs, [Input.CREDIT])
             for state in State:
                 if state is not CLOSED:
                     self.assertIs(table[state, Input.END][1], CLOSED)

@@ -39,8 +39,10 @@ from twisted_netsuite.rexec.messages import (
 )
 from twisted_netsuite.rexec.options import (
     Options,
+    requireId,
     requireKnown,
     requireWindow,
+    signalWord,
     startOf,
     wordsOf,
 )
@@ -270,6 +272,7 @@ class ExecSession(ClientSession):
         """
         try:
             requireWindow(window)
+            requireId(id)
             asked = Attach(
                 channel=self._number(),
                 id=id,
@@ -307,8 +310,9 @@ class ExecSession(ClientSession):
         @return: fires with how it ended, or, after a signal, with C{None} if it has not; fails with
             L{NotFound} when there is none, and otherwise as C{commands} does.
         """
-        name = None if signal is None else signal.removeprefix("SIG")
         try:
+            requireId(id)
+            name = None if signal is None else signalWord(signal)
             question = Killing(self.release, self._number())
             frame = self._frameOf(Kill(channel=self._last + 1, id=id, signal=name))
         except NetsuiteError as error:

@@ -56,6 +56,8 @@ class ClientChannel:
         self.stdin = Window("stdin", 0)
         self.stdoutAt = 0
         self.stderrAt = 0
+        #: Whether the server is to know of each byte, also of those that were taken after END.
+        self._exact = batch <= 1
         self._machine = clientMachine()
         self._out = Intake("stdout", asked.stdoutCredit, min(batch, asked.stdoutCredit // 2))
         self._err = Intake("stderr", asked.stderrCredit, min(batch, asked.stderrCredit // 2))
@@ -160,7 +162,7 @@ class ClientChannel:
         return self._credit(stream, intake.take(count) + intake.settle())
 
     def _credit(self, stream: str, due: int) -> Credit | None:
-        if not due or not self.running:
+        if not due or not (self.running or (self.closed and self._exact)):
             return None
         self._machine.feed(Input.CREDIT)
         return Credit(

@@ -215,6 +215,8 @@ class Command:
         self._inputOpen = False
         #: Whether some of its output could not be kept: then none behind that is.
         self._cutShort = False
+        #: Who has followed it to its end, and may take the last of its output after that.
+        self._last: Follower | None = None
         self._bounds = Bounds()
         self._recording: Recording | None = None
         self._cause: Outcome | None = None
@@ -421,6 +423,7 @@ class Command:
             self.kept.stdout.hold(stdout)
             self.kept.stderr.hold(stderr)
         self._followed += 1
+        self._last = None
         previous, self._follower = self._follower, follower
         if previous is not None:
             previous.left("Another connection follows this command now.")
@@ -458,10 +461,28 @@ class Command:
             if self._running is not None and self._begun:
                 self._running.allow(stream, count)
             return
-        self._credited[stream] = min(self._credited[stream] + count, self._sent[stream])
-        self._spool(stream).release(self._credited[stream])
+        self._credit(stream, count)
         self._refill(stream)
         self._pump()
+
+    def _credit(self, stream: OutputStream, count: int) -> None:
+        self._credited[stream] = min(self._credited[stream] + count, self._sent[stream])
+        self._spool(stream).release(self._credited[stream])
+
+    def acknowledged(self, follower: Follower, stream: OutputStream, count: int) -> bool:
+        """
+        Learn that who followed it to its end has taken output since.
+
+        @param follower: who; nothing happens when somebody else has come.
+        @param stream: which.
+        @param count: bytes.
+        @return: whether more of that is to come.
+        """
+        if self._last is not follower or self._closed:
+            return False
+        self._credit(stream, count)
+        self.onLeft(self)
+        return self._credited != self._sent
 
     def hold(self, held: bool) -> None:
         """
@@ -661,6 +682,7 @@ class Command:
             return
         if self._over:
             self._follower = None
+            self._last = follower
             follower.ended(self)
             self._letGo()
             self._rest()

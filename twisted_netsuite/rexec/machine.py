@@ -2,7 +2,8 @@
 One channel of the exec service as two tables: the server's end and the client's.
 
 How many bytes may flow is another matter: see L{rexec.flow}. In a closed channel nothing is
-expected; what the peer has sent before it knew is dropped by whoever keeps the channels.
+expected but CREDIT, which tells how far the client has come in the output of a command that is
+kept; what else the peer has sent before it knew is dropped by whoever keeps the channels.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ SERVER_TABLE: Rows = {
     **_running(Effect.CARRY_OUT, Input.SIGNAL, Input.RESIZE, Input.CANCEL, Input.DETACH),
     **_running(Effect.SEND, Input.STDOUT, Input.STDERR),
     **_closing(Effect.SEND, Input.DETACHED, Input.END),
+    (State.CLOSED, Input.CREDIT): (Effect.GRANT, State.CLOSED),
     (State.RUNNING, Input.STDIN): (Effect.DELIVER, State.RUNNING),
     (State.RUNNING, Input.STDIN_EOF): (Effect.DELIVER, State.FED),
     (State.RUNNING, Input.TAKEN): (Effect.SEND, State.RUNNING),
@@ -98,6 +100,7 @@ CLIENT_TABLE: Rows = {
     **_running(Effect.SEND, Input.CREDIT, Input.SIGNAL, Input.RESIZE, Input.CANCEL, Input.DETACH),
     **_running(Effect.DELIVER, Input.STDOUT, Input.STDERR),
     **_closing(Effect.FINISH, Input.DETACHED, Input.END),
+    (State.CLOSED, Input.CREDIT): (Effect.SEND, State.CLOSED),
     (State.RUNNING, Input.STDIN): (Effect.SEND, State.RUNNING),
     (State.RUNNING, Input.STDIN_EOF): (Effect.SEND, State.FED),
     (State.RUNNING, Input.TAKEN): (Effect.GRANT, State.RUNNING),

@@ -32,6 +32,12 @@ MAX_ARGUMENTS, MAX_VARIABLES = 16384, 1024
 #: Characters of an idempotency key: a UUID has 36, and a digest 64.
 MAX_KEY = 128
 
+#: Characters of an account's name: Linux has 32.
+MAX_USER = 64
+
+#: Seconds that a command may be given at the least and at the most, which is thirty years.
+LEAST_TIME, MOST_TIME = 0.001, 1e9
+
 #: Seconds that a client may ask for, as a time to live: 30 days.
 MAX_TTL = 30 * 24 * 3600
 
@@ -105,10 +111,10 @@ class Start(Record, frozen=True, kw_only=True, tag="start", tag_field="type"):
     shell: bool = False
     env: Annotated[dict[VariableName, Bytes], Meta(max_length=MAX_VARIABLES)] = {}
     cwd: Annotated[bytes, Meta(max_length=4096)] | None = None
-    user: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    user: Annotated[str, Meta(min_length=1, max_length=MAX_USER)] | None = None
     pty: Terminal | None = None
     stdin: bool = False
-    timeLimit: Annotated[float, Meta(ge=0.001, le=1e9)] | None = None
+    timeLimit: Annotated[float, Meta(ge=LEAST_TIME, le=MOST_TIME)] | None = None
     onDisconnect: Disconnect = "kill"
     ttl: Annotated[int, Meta(ge=1, le=MAX_TTL)] | None = None
     key: Key | None = None

@@ -177,6 +177,24 @@ class Following:
                 assert record.stream != "stdin", "The channel takes no other."
                 command.granted(record.stream, record.count)
 
+    @property
+    def creditable(self) -> bool:
+        """Whether it matters how far the client comes after END."""
+        return self.command is not None and self.command.kept is not None
+
+    def acknowledged(self, credit: Credit) -> bool:
+        """
+        Take a CREDIT after END.
+
+        @param credit: what came.
+        @return: whether more may come.
+        @raise ProtocolError: when it may not come, or is for what was not sent.
+        """
+        self.channel.received(credit)
+        assert self.command is not None
+        assert credit.stream != "stdin", "The channel takes no other."
+        return self.command.acknowledged(self, credit.stream, credit.count)
+
     def _signal(self, command: Command, name: str) -> None:
         try:
             command.signal(signalNumber(name))
@@ -198,6 +216,8 @@ class NativeExec(SessionProtocol):
     def connectionMade(self) -> None:
         """Have no channels yet."""
         self._channels: dict[int, Following] = {}
+        #: Those whose END was sent, and whose client may still say how far it has come.
+        self._delivered: dict[int, Following] = {}
         self._highest = 0
         self._killing = 0
         self.pieceSize = min(MAX_DATA, self.factory.frame - RECORD_ROOM)
@@ -218,6 +238,7 @@ class NativeExec(SessionProtocol):
     def sessionClosed(self, reason: NetsuiteError | None) -> None:
         """Follow nothing more: what was not to outlive this ends."""
         channels, self._channels = self._channels, {}
+        self._delivered.clear()
         for following in channels.values():
             if following.command is not None:
                 following.command.unfollow(following)
@@ -258,7 +279,11 @@ class NativeExec(SessionProtocol):
 
         @param last: the last record on it.
         """
-        self._channels.pop(last.channel, None)
+        following = self._channels.pop(last.channel, None)
+        if isinstance(last, End) and following is not None and following.creditable:
+            self._delivered[last.channel] = following
+            while len(self._delivered) > MAX_CHANNELS:
+                self._delivered.pop(next(iter(self._delivered)))
         self.sendRecord(last)
         self._finishIfDone()
 
@@ -287,6 +312,9 @@ class NativeExec(SessionProtocol):
         following = self._channels.get(record.channel)
         if following is not None:
             following.received(record)
+        elif isinstance(record, Credit) and record.channel in self._delivered:
+            if not self._delivered[record.channel].acknowledged(record):
+                del self._delivered[record.channel]
         elif record.channel > self._highest:
             raise ProtocolError(f"Channel {record.channel} was not opened.")
 

@@ -6,19 +6,28 @@ carry out is refused here.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from twisted_netsuite.errors import ConfigurationError, LimitExceeded
 from twisted_netsuite.rexec.messages import (
     DEFAULT_WINDOW,
+    LEAST_TIME,
     MAX_ARGUMENTS,
+    MAX_KEY,
+    MAX_TTL,
+    MAX_USER,
     MAX_VARIABLES,
     MAX_WINDOW,
+    MOST_TIME,
     Start,
     Terminal,
 )
 from twisted_netsuite.wire.text import cleanText
+
+_ID = re.compile(r"[a-z2-7]{1,32}")
+_SIGNAL = re.compile(r"[A-Z][A-Z0-9+-]{0,15}")
 
 
 class Options(TypedDict, total=False):
@@ -93,6 +102,36 @@ def requireWindow(window: int) -> None:
         raise ConfigurationError(f"The window is {window} bytes; give 1 to {MAX_WINDOW}.")
 
 
+def requireId(id: str) -> None:
+    """
+    See that a command can have this name.
+
+    @param id: its name.
+    @raise ConfigurationError: when no command has.
+    """
+    if not _ID.fullmatch(id):
+        raise ConfigurationError(
+            f"{cleanText(id)[:40]!r} is the name of no command; give one that the start or a list "
+            "has told."
+        )
+
+
+def signalWord(name: str) -> str:
+    """
+    Write a signal as it is sent.
+
+    @param name: such as C{TERM} or C{SIGTERM}.
+    @return: without SIG.
+    @raise ConfigurationError: when that is no name of a signal.
+    """
+    word = name.removeprefix("SIG")
+    if not _SIGNAL.fullmatch(word):
+        raise ConfigurationError(
+            f"{cleanText(name)[:32]!r} is no name of a signal; give one such as TERM."
+        )
+    return word
+
+
 def startOf(channel: int, words: tuple[bytes, ...], stdin: bool, options: Options) -> Start:
     """
     Make the record that asks for a command.
@@ -135,6 +174,19 @@ def _requirePossible(asked: Start) -> None:
         raise ConfigurationError(
             f"A shell reads one line, and {len(asked.argv)} words are given; join them."
         )
+    for word, value, least, most in (
+        ("time limit", asked.timeLimit, LEAST_TIME, MOST_TIME),
+        ("time to live", asked.ttl, 1, MAX_TTL),
+    ):
+        if value is not None and not least <= value <= most:
+            raise ConfigurationError(
+                f"The {word} is {value:g} seconds; give {least:g} to {most:g}."
+            )
+    for word, text, length in (("key", asked.key, MAX_KEY), ("user", asked.user, MAX_USER)):
+        if text is not None and not 1 <= len(text) <= length:
+            raise ConfigurationError(
+                f"The {word} has {len(text)} characters; 1 to {length} can be sent."
+            )
     for what, count, most in (
         ("arguments", len(asked.argv), MAX_ARGUMENTS),
         ("variables", len(asked.env), MAX_VARIABLES),

@@ -47,6 +47,8 @@ class Question(Channel):
 
     def refused(self, error: NetsuiteError) -> bool:
         """It is not answered."""
+        # First, as whoever is told may close the session, which gives up what is open.
+        self.answered()
         self.lost(error)
         return True
 

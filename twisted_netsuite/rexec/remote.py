@@ -5,7 +5,6 @@ is in L{rexec.clientchannel}, and the session that carries it in L{rexec.client}
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +35,7 @@ from twisted_netsuite.rexec.messages import (
     Stdout,
     Tally,
 )
+from twisted_netsuite.rexec.options import signalWord
 from twisted_netsuite.rexec.outcome import Outcome
 from twisted_netsuite.rexec.streams import Allowance, Collector, InputStream, OutputStream
 from twisted_netsuite.wire.session import Record
@@ -47,8 +47,6 @@ OUTPUT_LIMIT = 16 * 1024 * 1024
 
 #: Lines and columns that a terminal can be told.
 MAX_SIDE = 65535
-
-_SIGNAL = re.compile(r"[A-Z][A-Z0-9+-]{0,15}")
 
 
 class CommandDetached(ConnectionFailed):
@@ -124,6 +122,9 @@ class Link(Protocol):
 
     def send(self, record: Record) -> None:
         """Send a record."""
+
+    def sendRecord(self, record: Record) -> None:
+        """Send a record, or drop it when the session is over."""
 
     def release(self, number: int) -> None:
         """Take the channel for closed."""
@@ -235,13 +236,9 @@ class RemoteCommand:
         @param name: such as C{TERM}.
         @raise ConfigurationError: when that is no name of a signal.
         """
-        name = name.removeprefix("SIG")
-        if not _SIGNAL.fullmatch(name):
-            raise ConfigurationError(
-                f"{cleanText(name)[:32]!r} is no name of a signal; give one such as TERM."
-            )
+        word = signalWord(name)
         if self._running:
-            self._link.send(self._channel.signal(name))
+            self._link.send(self._channel.signal(word))
 
     def resize(self, rows: int, cols: int) -> None:
         """
@@ -414,7 +411,8 @@ class RemoteCommand:
             return
         credit = self._channel.taken(stream, count)
         if credit is not None:
-            self._link.send(credit)
+            # After END the session may be over, and it comes too late.
+            self._link.sendRecord(credit)
         if self._leavesNext:
             self._leavesNext = False
             self.leave()
