@@ -6,6 +6,8 @@ tables are those of the code, and its exchanges and examples work.
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import json
 import os
 import re
@@ -18,10 +20,11 @@ from enum import Enum
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
@@ -36,6 +39,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, readBody
 
 from docs.examples import client, embed, notes
+from docs.examples import commands as commandsExample
 from twisted_netsuite.chat.classic import Switchboard
 from twisted_netsuite.chat.messages import decodeForConsole, decodeForService, encodeLine
 from twisted_netsuite.cli.chat import loadContacts
@@ -53,8 +57,14 @@ from twisted_netsuite.ops.config import Field, ServiceConfig, fieldsOf, readSuit
 from twisted_netsuite.ops.launch import build
 from twisted_netsuite.ops.suite import KINDS
 from twisted_netsuite.proxy import machine as proxyMachine
+from twisted_netsuite.rexec import classicmachine, commands, outcome
 from twisted_netsuite.rexec import machine as execMachine
+from twisted_netsuite.rexec.allow import allowed
 from twisted_netsuite.rexec.classic import ClassicExecFactory, Dialect
+from twisted_netsuite.rexec.client import connectExec
+from twisted_netsuite.rexec.messages import RECORDS
+from twisted_netsuite.rexec.native import ExecFactory
+from twisted_netsuite.rexec.permit import ownPath
 from twisted_netsuite.rexec.process import ProcessSpawner
 from twisted_netsuite.trust.audit import AuditNotes
 from twisted_netsuite.trust.ca import Authority
@@ -279,20 +289,27 @@ class NumberTests(SynchronousTestCase):
 class StateTests(SynchronousTestCase):
     """Tables of states in the protocol pages."""
 
-    def assertShows(self, name: str, table: Table[Any, Any, Any]) -> None:
-        """Check that a page shows just the transitions of a machine."""
+    def assertShows(self, name: str, table: Table[Any, Any, Any], heading: str = "") -> None:
+        """Check that a page, or what stands below one heading, shows just the transitions of a
+        machine."""
         rows = [
             "| " + " | ".join((state.value, symbol.value, effect.value, following.value)) + " |"
             for (state, symbol), (effect, following) in table.items()
         ]
         states: type[Enum] = type(next(iter(table))[0])
         starts = tuple(f"| {state.value} |" for state in states)
-        shown = [line for line in page(name).splitlines() if line.startswith(starts)]
+        text = page(name)
+        below = text.partition(f"\n{heading}\n")[2].partition("\n#")[0] if heading else text
+        shown = [line for line in below.splitlines() if line.startswith(starts)]
         self.assertEqual(sorted(shown), sorted(rows))
 
     def test_exec(self) -> None:
-        """The page about exec shows its machine."""
-        self.assertShows("docs/protocol/exec-classic.md", execMachine.TABLE)
+        """The pages about exec show its machines."""
+        self.assertShows("docs/protocol/exec-classic.md", classicmachine.TABLE)
+        # The two ends do different things in the same states.
+        native = "docs/protocol/exec.md"
+        self.assertShows(native, execMachine.SERVER_TABLE, "### The server's end")
+        self.assertShows(native, execMachine.CLIENT_TABLE, "### The client's end")
 
     def test_files(self) -> None:
         """The page about files shows its machine."""
@@ -306,6 +323,35 @@ class StateTests(SynchronousTestCase):
         """The page about sessions shows both machines."""
         both = {**sessionmachine.SERVER_TABLE, **sessionmachine.CLIENT_TABLE}
         self.assertShows("docs/protocol/session.md", both)
+
+
+class RecordTests(SynchronousTestCase):
+    """Tables of records in the protocol pages."""
+
+    def test_exec(self) -> None:
+        """The page about native exec has a row for each record that there is, which names each of
+        its fields."""
+        rows = {
+            name: row
+            for row in page("docs/protocol/exec.md").splitlines()
+            if re.match(r"\| `[a-z-]+`(, `[a-z-]+`)* \| (C|S|both) \|", row)
+            for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])
+        }
+        self.assertEqual(set(rows), {record.__struct_config__.tag for record in RECORDS})
+        for record in RECORDS:
+            for field in record.__struct_encode_fields__:
+                self.assertIn(f"`{field}`", rows[str(record.__struct_config__.tag)])
+
+    def test_outcomes(self) -> None:
+        """The page about native exec has a row for each kind of outcome, which names each of its
+        fields."""
+        table, _, _ = page("docs/protocol/exec.md").partition("| kind |")[2].partition("\n\n")
+        rows = {row.split("`")[1]: row for row in table.splitlines() if row.startswith("| `")}
+        kinds = get_args(outcome.Outcome)
+        self.assertEqual(set(rows), {kind.__struct_config__.tag for kind in kinds})
+        for kind in kinds:
+            for field in kind.__struct_encode_fields__:
+                self.assertIn(f"`{field}`", rows[kind.__struct_config__.tag])
 
 
 def keyRow(field: Field) -> str:
@@ -488,8 +534,18 @@ class ExchangeTests(TestCase):
         shown = exchanges("docs/protocol/exec-classic.md")
         for dialect, exchange in zip(dialects, shown, strict=True):
             spawner = ProcessSpawner(reactor)
+            self.addCleanup(spawner.stop)
             factory = ClassicExecFactory(reactor, dialect, spawner, allowShell=True)
             await self.replay(factory, exchange)
+
+    async def test_nativeExec(self) -> None:
+        """Native exec answers as its page shows: windows, ends, and a refusal."""
+        reactor = realReactor()
+        (exchange,) = exchanges("docs/protocol/exec.md")
+        # Their names are chance.
+        self.patch(commands, "_newId", lambda: "3dqzm5ho4knmsgfqg2la")
+        oversight = UNSEEN.under(allowed(["cat"], ownPath()))
+        await self.replay(ExecFactory(reactor, oversight), exchange)
 
     async def test_session(self) -> None:
         """A session begins, is kept and ends as its page shows."""
@@ -593,6 +649,58 @@ class EmbedTests(TestCase):
             await conversation.readChunk(PATIENCE)
 
 
+class CommandsTests(TestCase):
+    """The example of an application that embeds exec, and is its client."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        reactor = realReactor()
+        self.port, self.factory = await commandsExample.serve(reactor, "tcp:0:interface=127.0.0.1")
+        host: Any = self.port.getHost()
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", host.port)
+        self.session = await connectExec(endpoint, reactor, name=f"127.0.0.1:{host.port}")
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.session.close()
+        await maybeDeferred(self.port.stopListening)
+        await self.factory.abortConnections()
+
+    async def test_inOrder(self) -> None:
+        """A command reads what it is given, and what it wrote comes back."""
+        answer = await commandsExample.inOrder(self.session, [b"b", b"c", b"a"])
+        self.assertEqual(answer, [b"a", b"b", b"c"])
+
+    async def test_atOnce(self) -> None:
+        """Many run at once over one session, each with its own output."""
+        answers = await commandsExample.atOnce(self.session, range(1, 21))
+        self.assertEqual(answers, [str(number).encode() for number in range(1, 21)])
+
+    async def test_counted(self) -> None:
+        """A stream comes whole."""
+        self.assertEqual(await commandsExample.counted(self.session, 100_000), 100_000)
+
+    async def test_givenUp(self) -> None:
+        """A command that is cancelled has gone before the session's next has ended."""
+        self.assertEqual(await commandsExample.givenUp(self.session), "given up")
+        await commandsExample.inOrder(self.session, [b"a"])
+        self.assertEqual(await self.session.commands(), [])
+
+    async def test_refused(self) -> None:
+        """What is not allowed is refused, in one sentence."""
+        self.assertEqual(
+            await commandsExample.refused(self.session),
+            "the policy of this service does not allow it to anonymous.",
+        )
+
+    async def test_main(self) -> None:
+        """All of it prints what the page shows."""
+        _, _, below = page("docs/howto/embed.md").partition("$ python docs/examples/commands.py\n")
+        shown = below.partition("```")[0].replace("unix:anna", str(ownIdentity()))
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            await commandsExample.main(realReactor())
+        self.assertEqual(printed.getvalue(), shown)
+
+
 class ClientTests(TestCase):
     """The example of the client APIs."""
 
@@ -615,6 +723,7 @@ class ClientTests(TestCase):
         """Its exec client gets output and exit status."""
         reactor = realReactor()
         spawner = ProcessSpawner(reactor)
+        self.addCleanup(spawner.stop)
         factory = ClassicExecFactory(reactor, "header", spawner, allowShell=True)
         answer = await client.run(reactor, await self.serve(factory), "echo hello; exit 3")
         self.assertEqual((answer.output, answer.status), (b"hello\n", 3))

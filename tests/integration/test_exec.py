@@ -244,18 +244,22 @@ class OptionTests(ServedTestCase):
     encoding = "gbk"
     [exec.gbk-header]
     {LOOPBACK}
+    dialect = "header"
     allow-shell = true
     encoding = "gbk"
     [exec.small]
     {LOOPBACK}
+    dialect = "header"
     allow-shell = true
     output-limit = 1000
     [exec.short]
     {LOOPBACK}
+    dialect = "header"
     allow-shell = true
     time-limit = 0.3
     [exec.local]
     listen = ["unix:{{dir}}/exec.sock"]
+    dialect = "header"
     allow-shell = true
     """
 

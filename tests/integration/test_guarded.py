@@ -6,6 +6,7 @@ outlives SIGHUP and SIGKILL.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pwd
@@ -58,6 +59,7 @@ to = ["127.0.0.1"]
 SUITE = """
 [exec.main]
 listen = ["unix:{dir}/exec.sock", "tcp:0:interface=127.0.0.1"]
+dialect = "header"
 policy = "policy.toml"
 audit = "audit.log"
 
@@ -246,11 +248,86 @@ class PolicyTests(GuardedCase):
             """
             [exec.main]
             listen = ["mtls:0:cert={dir}/ca/127.0.0.1.pem:clientCA={dir}/ca/ca.pem"]
+            dialect = "header"
             policy = "policy.toml"
             audit = "audit.log"
             """,
             FILES | files,
         )
+
+
+class NativeTests(GuardedCase):
+    """Native exec under a policy and an audit log."""
+
+    suite = """
+    [exec.main]
+    listen = ["unix:{dir}/exec.sock", "tcp:0:interface=127.0.0.1"]
+    policy = "policy.toml"
+    audit = "audit.log"
+    """
+
+    policy = f"""
+    [identities]
+    "{ME}" = ["owner"]
+
+    [[roles.owner.exec]]
+    argv = ["/bin/sh", "-c", "exit 3"]
+    deny = true
+
+    [[roles.owner.exec]]
+    argv = ["/bin/sh", "-c", "..."]
+    durable = true
+    """
+
+    def ask(self, running: Twistd, kind: str, line: str) -> tuple[int, str, str]:
+        """Have a line run, and tell status and both streams."""
+        address = running.place("exec.main", kind).text
+        done = netsuite("exec", address, "--", "/bin/sh", "-c", line)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_records(self) -> None:
+        """Each identity gets what its rules say, and no word of the rules; what was decided and
+        what came of it is in a log that can be verified, with digests of both streams."""
+        running = self.start(self.suite, {"policy.toml": self.policy.encode()})
+        self.assertEqual(self.ask(running, "unix", "echo hello; exit 2"), (2, "hello\n", ""))
+        self.assertEqual(self.ask(running, "unix", "exit 3")[0], 126)
+        status, _, told = self.ask(running, "tcp", "echo hello")
+        self.assertEqual(
+            (status, told),
+            (126, "netsuite: the policy of this service does not allow it to anonymous.\n"),
+        )
+        running.signal(signal.SIGTERM)
+        running.wait()
+        self.assertQuiet(running)
+        found = records(running.directory / "audit.log")
+        self.assertEqual(
+            [(each["event"], each["identity"]) for each in found],
+            [
+                ("audit.opened", ""),
+                ("exec.start", ME),
+                ("exec.end", ME),
+                ("exec.start.denied", ME),
+                ("exec.start.denied", "anonymous"),
+                ("audit.closed", ""),
+            ],
+        )
+        start, end = found[1:3]
+        self.assertEqual(start["command"], ["/bin/sh", "-c", "echo hello; exit 2"])
+        self.assertEqual((start["id"], start["peer"]), (end["id"], end["peer"]))
+        self.assertEqual((end["outcome"], end["status"], end["stdout"]), ("exited", 2, 6))
+        self.assertEqual(end["stdoutSha256"], hashlib.sha256(b"hello\n").hexdigest())
+        self.assertEqual(end["stderrSha256"], hashlib.sha256(b"").hexdigest())
+        self.verified(running.directory)
+
+    def test_reload(self) -> None:
+        """SIGHUP reads the policy again for the next command."""
+        running = self.start(self.suite, {"policy.toml": self.policy.encode()})
+        self.assertEqual(self.ask(running, "unix", "exit 4")[0], 4)
+        (running.directory / "policy.toml").write_text("")
+        running.signal(signal.SIGHUP)
+        eventually(lambda: "policy.toml was read again." in running.log(), "another policy")
+        self.assertEqual(self.ask(running, "unix", "exit 4")[0], 126)
+        self.assertQuiet(running)
 
 
 class StartTests(GuardedCase):

@@ -188,7 +188,7 @@ class BadInputTests(SynchronousTestCase):
 
     def test_unknownDialect(self) -> None:
         """A dialect that nobody speaks, as an option and in a file."""
-        choices = ("'klingon'", "give one of raw, length, header")
+        choices = ("'klingon'", "give one of int32, raw, length, header")
         self.refused("netsuite-exec", FREE, "--dialect=klingon", says=("--dialect", *choices))
         path = self.file('[exec.main]\ndialect = "klingon"\n')
         self.refused("netsuite", "--config", path, says=(f"{path}: exec.main.dialect", *choices))
@@ -201,15 +201,38 @@ class BadInputTests(SynchronousTestCase):
     def test_unknownEncoding(self) -> None:
         """An encoding that there is not."""
         says = ("'gbkk'", "such as utf-8 or gbk")
-        self.refused("netsuite-exec", FREE, "--encoding=gbkk", says=says)
+        self.refused("netsuite-exec", FREE, "--dialect=raw", "--encoding=gbkk", says=says)
+
+    def test_otherDialect(self) -> None:
+        """An option of the other dialects, on either side."""
+        says = ("allow-shell", "this is int32", "allow-any")
+        self.refused("netsuite-exec", FREE, "--allow-shell", says=says)
+        says = ("state", "this is header", "leave it out")
+        self.refused("netsuite-exec", FREE, "--dialect=header", "--state=state", says=says)
+
+    def test_unusableState(self) -> None:
+        """A directory for what is kept that cannot be made."""
+        for option in ("--state", "--record"):
+            says = ("'/nonexistent/kept'", "no such file or directory", "mend that")
+            self.refused("netsuite-exec", FREE, f"{option}=/nonexistent/kept", says=says)
+
+    def test_unknownProgram(self) -> None:
+        """A program to be allowed that there is not."""
+        says = ("--allow 'no-such-program **'", "there is no program")
+        self.refused("netsuite-exec", FREE, "--allow=no-such-program **", says=says)
 
     def test_shellForStrangers(self) -> None:
-        """A shell on an address that other machines can reach."""
+        """A shell, or commands for everybody, on an address that other machines can reach."""
         for listen in ("tcp:0", "tcp:0:interface=0.0.0.0", r"tcp6:0:interface=\:\:"):
-            self.refused(
-                *("netsuite-exec", "--allow-shell", f"--listen={listen}"),
-                says=(repr(listen), "from other machines", "on loopback"),
-            )
+            for words in (
+                ("--dialect=header", "--allow-shell"),
+                ("--allow=ls **",),
+                ("--allow-any",),
+            ):
+                self.refused(
+                    *("netsuite-exec", *words, f"--listen={listen}"),
+                    says=(repr(listen), "from other machines", "on loopback"),
+                )
 
 
 class CheckTests(SynchronousTestCase):

@@ -22,13 +22,20 @@ class ProgramTests(ServedTestCase):
     listen = ["tcp:0:interface=127.0.0.1", "udp:0:interface=127.0.0.1", "unix:{dir}/echo.sock"]
     [exec.header]
     listen = ["tcp:0:interface=127.0.0.1"]
+    dialect = "header"
     allow-shell = true
     [exec.refused]
     listen = ["tcp:0:interface=127.0.0.1"]
+    dialect = "header"
     [exec.raw]
     listen = ["tcp:0:interface=127.0.0.1"]
     dialect = "raw"
     allow-shell = true
+    [exec.native]
+    listen = ["tcp:0:interface=127.0.0.1"]
+    allow = ["sh -c *", "nice **"]
+    [exec.nothing]
+    listen = ["tcp:0:interface=127.0.0.1"]
     """
 
     def prints(self, output: str, *words: str, status: int = 0) -> None:
@@ -70,6 +77,31 @@ class ProgramTests(ServedTestCase):
         """Output and exit status are the command's own."""
         address = self.twistd.place("exec.header").text
         self.prints("out\n", "exec", "--dialect=header", address, "echo out; exit 7", status=7)
+
+    def test_execNative(self) -> None:
+        """Without a dialect, words are words: both streams and the exit status are the command's
+        own, and no shell reads what is sent unless it is asked for."""
+        address = self.twistd.place("exec.native").text
+        done = netsuite("exec", address, "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+        self.assertEqual(("out\n", "err\n", 7), (done.stdout, done.stderr, done.returncode))
+        self.prints("$HOME;*\n", "exec", address, "--", "nice", "echo", "$HOME;*")
+
+    def test_execNativeRefused(self) -> None:
+        """What no words allow is one line and the status 126, and so is everything where nothing
+        is allowed."""
+        told = "the policy of this service does not allow it to anonymous."
+        self.fails(126, "exec", self.twistd.place("exec.native").text, "--", "id", says=told)
+        says = "its operator can allow some with --allow."
+        self.fails(126, "exec", self.twistd.place("exec.nothing").text, "--", "id", says=says)
+
+    def test_execOtherDialect(self) -> None:
+        """A native client tells at once that a server speaks a tutorial's dialect, and a shell
+        behind that runs nothing of what the client has sent."""
+        for name in ("exec.raw", "exec.header", "exec.refused"):
+            address = self.twistd.place(name).text
+            says = f"{address} does not keep to the session protocol"
+            self.fails(125, "exec", address, "--", "id", says=says)
+        self.assertNotIn("runs b'\\x00", self.twistd.log())
 
     def test_execRaw(self) -> None:
         """An answer that nothing marks the end of is taken to be complete after a silence."""

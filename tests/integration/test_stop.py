@@ -14,7 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.console import Console
-from tests.integration.processes import Twistd, alive, eventually, kill, started
+from tests.integration.processes import Twistd, alive, eventually, kill, netsuite, started
 from tests.integration.tutorial import ask
 
 #: Seconds that stopping may take.
@@ -25,7 +25,12 @@ SUITE = """
 listen = ["tcp:0:interface=127.0.0.1", "udp:0:interface=127.0.0.1"]
 [exec.main]
 listen = ["tcp:0:interface=127.0.0.1"]
+dialect = "header"
 allow-shell = true
+[exec.native]
+listen = ["unix:{dir}/native.sock"]
+allow-any = true
+state = "{dir}/state"
 [files.main]
 listen = ["tcp:0:interface=127.0.0.1"]
 root = "{dir}"
@@ -45,7 +50,7 @@ class StopTests(SynchronousTestCase):
 
     def busy(self) -> tuple[Twistd, list[int]]:
         """
-        Start all, with open connections, half a download, a console and two commands.
+        Start all, with open connections, half a download, a console, and commands of both kinds.
 
         @return: the program, and the numbers of all that the commands have started.
         """
@@ -74,10 +79,26 @@ class StopTests(SynchronousTestCase):
             command.send(f"{trap}; sleep 1000 & echo $! $$ >{path}; wait".encode())
             eventually(partial(_words, path), "a running command")
             pids += map(int, _words(path))
+        pids += self.detached(twistd)
         for pid in pids:
             self.addCleanup(kill, pid)
-        self.assertEqual([True] * 4, [alive(pid) for pid in pids])
+        self.assertEqual([True] * 6, [alive(pid) for pid in pids])
         return twistd, pids
+
+    def detached(self, twistd: Twistd) -> list[int]:
+        """
+        Start a command that has left everything that could hold it.
+
+        @param twistd: runs it.
+        @return: the numbers of its processes.
+        """
+        path = twistd.directory / "pids-detached"
+        line = f"trap '' TERM INT HUP; setsid sleep 1000 & echo $! $$ >{path}; wait"
+        native = f"unix:{twistd.directory}/native.sock"
+        done = netsuite("exec", native, "--detach", "--", "sh", "-c", line)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        eventually(partial(_words, path), "a command that is detached")
+        return [int(word) for word in _words(path)]
 
     def stops(self, number: int) -> None:
         """

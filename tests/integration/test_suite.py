@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from socket import socket
 
-from tests.integration.processes import NO_IPV6, ServedTestCase
+from tests.integration.processes import NO_IPV6, ServedTestCase, netsuite
 from tests.integration.tutorial import ask, get, runHeader
 
 #: What a client asks each kind of service, and is answered.
@@ -32,10 +32,14 @@ class SuiteTests(ServedTestCase):
     upper = false
     [exec.main]
     listen = ["tcp:0:interface=127.0.0.1", "unix:{dir}/exec.sock"]
+    dialect = "header"
     allow-shell = true
     [exec.other]
     listen = ["tcp:0:interface=127.0.0.1"]
     dialect = "raw"
+    [exec.native]
+    listen = ["tcp:0:interface=127.0.0.1", "unix:{dir}/native.sock"]
+    allow = ["echo *"]
     [files.main]
     listen = ["tcp:0:interface=127.0.0.1", "unix:{dir}/files.sock"]
     root = "{dir}/root"
@@ -61,6 +65,7 @@ class SuiteTests(ServedTestCase):
         """The table has every address of every service, under the name in the file."""
         counted = Counter(place.service for place in self.twistd.places)
         expected = {"echo.main": 3, "exec.main": 2, "files.main": 2, "proxy.main": 2}
+        expected["exec.native"] = 2
         for service in ("echo", "exec", "files", "chat", "proxy"):
             expected[f"{service}.other"] = 1
         for service in ("chat.main", "chat.main/operators", "chat.other/operators"):
@@ -79,6 +84,13 @@ class SuiteTests(ServedTestCase):
             if kind != "chat":
                 self.assertEqual(answer, talk(self.open(f"{kind}.main", "unix")), kind)
 
+    def test_native(self) -> None:
+        """Exec without a dialect is the native one, over TCP and a Unix socket."""
+        for kind in ("tcp", "unix"):
+            place = self.twistd.place("exec.native", kind)
+            done = netsuite("exec", place.text, "--", "echo", "a  b")
+            self.assertEqual(("a  b\n", "", 0), (done.stdout, done.stderr, done.returncode))
+
     def test_severalOfAKind(self) -> None:
         """Each service has its own configuration."""
         self.assertEqual(b"hello", ask(self.open("echo.other"), b"hello"))
@@ -96,7 +108,11 @@ class IPv6Tests(ServedTestCase):
     listen = ['tcp6:0:interface=\:\:1', 'unix:{dir}/echo.sock']
     [exec.main]
     listen = ['tcp6:0:interface=\:\:1']
+    dialect = "header"
     allow-shell = true
+    [exec.native]
+    listen = ['tcp6:0:interface=\:\:1']
+    allow-any = true
     [files.main]
     listen = ['tcp6:0:interface=\:\:1']
     root = "{dir}/root"
@@ -110,7 +126,9 @@ class IPv6Tests(ServedTestCase):
     files = {"root/a.txt": b"alpha\n"}
 
     def test_kinds(self) -> None:
-        """Each kind is served over IPv6."""
+        """Each kind is served over IPv6, and exec in the native dialect, too."""
         for kind, (talk, answer) in TALKS.items():
             socketKind = "udp" if kind == "chat" else "tcp"
             self.assertEqual(answer, talk(self.open(f"{kind}.main", socketKind)), kind)
+        done = netsuite("exec", self.twistd.place("exec.native").text, "--", "echo", "hello")
+        self.assertEqual(("hello\n", "", 0), (done.stdout, done.stderr, done.returncode))

@@ -14,6 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.ops.launch import build
 from twisted_netsuite.ops.suite import KINDS, Options, defaults
+from twisted_netsuite.rexec.messages import Start
+from twisted_netsuite.rexec.native import ExecFactory
+from twisted_netsuite.rexec.permit import Terms, judge, planOf
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity
 
 
 class DefaultTests(SynchronousTestCase):
@@ -64,9 +68,18 @@ class DefaultTests(SynchronousTestCase):
             for other in binds[:number]:
                 self.assertFalse(bind.overlaps(other), (bind, other))
 
-    def test_noShell(self) -> None:
-        """Exec runs nothing."""
-        self.assertFalse(self.told["exec"].allowShell)
+    def test_noCommands(self) -> None:
+        """Exec speaks the native dialect, runs nothing, and keeps nothing on the disk."""
+        told = self.told["exec"]
+        self.assertEqual(told.dialect, "int32")
+        self.assertEqual((told.allow, told.allowAny, told.allowShell), ((), False, False))
+        self.assertEqual((told.policy, told.state, told.record), ("", "", ""))
+        (service,) = (each for each in self.built() if each.name == "exec")
+        assert isinstance(service.factory, ExecFactory)
+        oversight = service.factory.commands._oversight
+        for identity in (ANONYMOUS, Identity("unix", "root")):
+            wish = planOf(Start(channel=1, argv=(b"/bin/true",)))
+            self.assertFalse(judge(oversight, identity, wish, Terms()).decision.allowed)
 
     def test_files(self) -> None:
         """Files serves a directory of this package, with something to get in it."""

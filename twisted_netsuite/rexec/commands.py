@@ -37,7 +37,7 @@ from twisted_netsuite.rexec.recording import Recording
 from twisted_netsuite.rexec.spool import Spool, SpoolDamaged, removeSpools
 from twisted_netsuite.trust.identity import Identity
 from twisted_netsuite.trust.oversight import Oversight, causeOf
-from twisted_netsuite.wire.text import shownBytes
+from twisted_netsuite.wire.text import cleanText, shownBytes
 
 #: Bytes of a command that the log shows: what a person types is shorter.
 MAX_LOGGED = 512
@@ -73,7 +73,7 @@ class ExecLimits:
     commands: int = 1000
     kept: int = 128
     spool: int = 64 * 1024 * 1024
-    ttl: float = MAX_TTL
+    ttl: int = MAX_TTL
 
 
 DEFAULT_EXEC_LIMITS = ExecLimits()
@@ -504,12 +504,13 @@ class Commands:
         ending = command.outcome
         kind = str(ending.__struct_config__.tag)
         self.log.info(
-            "{peer}: {kind} {status} {line} ({id})",
+            "{peer}: {kind} {status} {line} ({id}){why}",
             peer=asker.name,
             kind=kind,
             status=ending.status,
             line=shownBytes(command.words, MAX_LOGGED),
             id=command.id,
+            why=_why(ending),
         )
         self._oversight.note(
             "exec.end",
@@ -595,6 +596,12 @@ def _requireWhole(row: Row, kept: Kept) -> None:
                 f"The kept {spool.name} in {spool.directory!r} has {spool.end} of {tally.count} "
                 "bytes; the rest was lost with the machine."
             )
+
+
+def _why(ending: Outcome) -> str:
+    """Write the reason of an end, if it has one, for the end of a line in the log."""
+    reason = cleanText(getattr(ending, "reason", ""))
+    return f": {reason}" if reason else ""
 
 
 def _told(failure: Failure) -> None:

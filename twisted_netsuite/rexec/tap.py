@@ -140,7 +140,7 @@ class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
         ),
     ] = ExecLimits.spool
     maxTtl: Annotated[
-        Seconds, msgspec.Meta(description="Seconds that a client may have a command kept.")
+        Count, msgspec.Meta(description="Seconds that a client may have a command kept.")
     ] = ExecLimits.ttl
     drain: Annotated[
         Seconds,
