@@ -19,7 +19,7 @@ test: $(VENV)/.installed-test ## Run all tests (TESTS=tests.echo for some)
 
 .PHONY: soak
 soak: $(VENV)/.installed-test ## Long fault runs (some minutes)
-	$(BIN)/trial tests.soak.auditfaults tests.soak.dripping
+	$(BIN)/trial tests.soak.auditfaults tests.soak.dripping tests.soak.execfloods
 
 .PHONY: lint
 lint: $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench ## Check style and types
@@ -32,11 +32,12 @@ docs: $(VENV)/.installed-docs ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 
 .PHONY: bench
-bench: $(VENV)/.installed-bench ## Measure echo and proxy beside their peers (some minutes)
+bench: $(VENV)/.installed-bench ## Measure echo, proxy and exec beside their peers (some minutes)
 	bench/install-peers
 	$(BIN)/python -m bench echo
 	$(BIN)/python -m bench proxy
 	$(BIN)/python -m bench memory
+	$(BIN)/python -m bench exec
 
 .PHONY: wheel
 wheel: $(VENV)/.installed-test ## Build the wheel into dist/

@@ -11,14 +11,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 from bench import memory
+from bench.exec import command as execs
 from bench.load import compiled
 from bench.measure import CONTESTS, Contest, run
 from bench.needs import Need, module
 from bench.processes import BenchFailure, twoCpus
 from bench.report import contestJson, table, writeJson
 from bench.servers import BASELINE, Competitor
+
+Named = TypeVar("Named", Competitor, execs.Contestant)
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -33,6 +37,8 @@ def main() -> None:
     try:
         if options.what == "memory":
             _memory(options, command)
+        elif options.what == "exec":
+            _exec(options, command)
         else:
             _contest(CONTESTS[options.what], options, command)
     except BenchFailure as why:
@@ -61,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
         )
     text = "measure the memory of echo and proxy when a client does not read"
     commands.add_parser("memory", parents=[common], help=text, description=text)
+    names = ", ".join(each.name for each in execs.CONTESTANTS)
+    text = f"measure exec beside its peers, and the memory of its server: {names}"
+    command = commands.add_parser("exec", parents=[common], help=text, description=text)
+    command.add_argument("--rounds", type=_positive, help=f"default {execs.WHOLE.size.rounds}")
+    command.add_argument(
+        "--quick", action="store_true", help="one round, and less of all: to see that it works"
+    )
     return parser
 
 
@@ -98,6 +111,17 @@ def _contest(whole: Contest, options: argparse.Namespace, command: str) -> None:
     print(table(contest, rounds))
 
 
+def _exec(options: argparse.Namespace, command: str) -> None:
+    """
+    Measure exec and show and write the results.
+    """
+    contestants = _chosen(execs.CONTESTANTS, options.only and [execs.OURS, *options.only])
+    _require(need for each in contestants for need in each.needs)
+    content = execs.measure(contestants, execs.extent(options.quick, options.rounds))
+    writeJson(options.output / "exec.json", command, content)
+    print(execs.table(content))
+
+
 def _memory(options: argparse.Namespace, command: str) -> None:
     """
     Measure memory and show and write the results.
@@ -114,7 +138,7 @@ def _memory(options: argparse.Namespace, command: str) -> None:
     print(memory.table(results))
 
 
-def _chosen(competitors: Sequence[Competitor], names: Sequence[str] | None) -> list[Competitor]:
+def _chosen(competitors: Sequence[Named], names: Sequence[str] | None) -> list[Named]:
     """
     Pick competitors by name, in their own order; all of them without names.
     """

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bench.needs import find
 
-DISTRIBUTIONS = ("twisted_netsuite", "Twisted", "uvloop", "matplotlib")
-PROGRAMS = {"socat": "-V", "haproxy": "-v", "nginx": "-v", "cc": "--version"}
+DISTRIBUTIONS = ("twisted_netsuite", "Twisted", "uvloop", "matplotlib", "asyncssh")
+PROGRAMS = {"socat": "-V", "haproxy": "-v", "nginx": "-v", "cc": "--version", "ssh": "-V"}
 
 
 def environment() -> dict[str, object]:

@@ -66,7 +66,7 @@ class Spread:
 @dataclass(frozen=True)
 class Standing:
     """
-    How a competitor did in one measure: its figure, and its ratio to stock Twisted's of the same
+    How a competitor did in one measure: its figure, and its ratio to the baseline's of the same
     round.
     """
 
@@ -108,26 +108,33 @@ def run(contest: Contest, load: Load, cpu: int, rounds: int, seconds: float) -> 
     return result
 
 
-def standings(rounds: Sequence[dict[str, Figures]], measure: Measure) -> dict[str, Standing]:
+def standings(
+    rounds: Sequence[dict[str, Figures]], measure: Measure, baseline: str = BASELINE
+) -> dict[str, Standing]:
     """
     Compare the competitors in one measure; one that has no figure in any round is left out.
+
+    @param baseline: whose figures the others' are divided by.
     """
     result = {}
     for name in rounds[0]:
         pairs = [
-            (each[name][measure.key], each[BASELINE][measure.key])
+            (each[name][measure.key], each[baseline][measure.key])
             for each in rounds
-            if measure.key in each[name] and measure.key in each[BASELINE]
+            if measure.key in each[name] and measure.key in each[baseline]
         ]
         if pairs:
             result[name] = Standing(
-                _spread([figure for figure, _ in pairs]),
-                _spread([figure / baseline for figure, baseline in pairs]),
+                spread([figure for figure, _ in pairs]),
+                spread([figure / other for figure, other in pairs]),
             )
     return result
 
 
-def _spread(figures: Sequence[float]) -> Spread:
+def spread(figures: Sequence[float]) -> Spread:
+    """
+    Tell the middle and the ends of figures.
+    """
     return Spread(statistics.median(figures), min(figures), max(figures))
 
 

@@ -49,10 +49,13 @@ def freePorts(count: int) -> list[int]:
 
 
 @contextmanager
-def started(command: Sequence[str], cpu: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: Sequence[str], cpu: int | None, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """
-    Run a process, in a session of its own and on one CPU, until the block is left.
+    Run a process, in a session of its own, until the block is left.
 
+    @param cpu: the only one that it runs on; C{None} for any.
     @param log: takes its output, for the sentence that says why it did not start.
     """
     with log.open("wb") as output:
@@ -62,7 +65,7 @@ def started(command: Sequence[str], cpu: int, log: Path) -> Iterator[subprocess.
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=partial(os.sched_setaffinity, 0, {cpu}),
+            preexec_fn=None if cpu is None else partial(os.sched_setaffinity, 0, {cpu}),
         )
     try:
         yield process
@@ -108,6 +111,36 @@ def cpuSeconds(session: int) -> float:
     return sum(sum(map(int, stat[11:15])) for _, stat in _members(session)) / TICKS
 
 
+def treeCpuSeconds(pid: int) -> float:
+    """
+    Tell the CPU time, user and system, of a process and all that descend from it, whatever session
+    they are in: their threads, and the children they have waited for.
+    """
+    return sum(sum(map(int, stat[11:15])) for _, stat in tree(pid)) / TICKS
+
+
+def processSeconds(pid: int) -> float:
+    """
+    Tell the CPU time of all threads of one process, to the nanosecond; what it has waited for, and
+    threads that have ended, do not count.
+    """
+    # Documentation/scheduler/sched-stats.rst: the first word is the time on a CPU.
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def tree(pid: int) -> list[tuple[int, list[str]]]:
+    """
+    Find a process and all that descend from it, each with the fields of its stat file after the
+    name.
+    """
+    stats = dict(_stats())
+    found = [pid]
+    for each in found:
+        found += [child for child, stat in stats.items() if int(stat[1]) == each]
+    return [(each, stats[each]) for each in found if each in stats]
+
+
 def residentBytes(session: int) -> tuple[int, int]:
     """
     Tell the resident memory of a session's processes, now and at its highest.
@@ -120,6 +153,14 @@ def residentBytes(session: int) -> tuple[int, int]:
             now += _kibibytes(sizes["VmRSS"])
             highest += _kibibytes(sizes["VmHWM"])
     return now, highest
+
+
+def residentOf(pid: int) -> int:
+    """
+    Tell the resident memory of one process.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return _kibibytes(dict(line.split(":", 1) for line in lines)["VmRSS"])
 
 
 def forgetHighest(session: int) -> None:
@@ -138,10 +179,11 @@ def _members(session: int) -> Iterator[tuple[int, list[str]]]:
     """
     Find the processes of a session, each with the fields of its stat file after the name.
     """
+    return ((pid, stat) for pid, stat in _stats() if int(stat[3]) == session)
+
+
+def _stats() -> Iterator[tuple[int, list[str]]]:
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with suppress(OSError):
-            stat = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(stat[3]) == session:
-                yield int(entry.name), stat
+        if entry.name.isdigit():
+            with suppress(OSError):
+                yield int(entry.name), (entry / "stat").read_text().rpartition(")")[2].split()

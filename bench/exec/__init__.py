@@ -1,0 +1,3 @@
+"""
+Benchmark of exec: our service beside OpenSSH, asyncssh and a bare C{spawnProcess}, in one run.
+"""
