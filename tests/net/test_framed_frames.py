@@ -149,7 +149,7 @@ class FrameTests(SynchronousTestCase):
         self.fault(LimitExceeded)
         self.say(b"x" * 200_000)
         self.assertEqual(len(self.notes.faults), 1)
-        self.assertEqual((self.notes._unprocessed, self.notes.frames), (b"", []))
+        self.assertEqual((self.notes.inFrame, self.notes.frames), (False, []))
 
     def test_behindAFault(self) -> None:
         """What stands behind a fault in the same read is not served, and what stood before is."""

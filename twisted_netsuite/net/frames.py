@@ -9,7 +9,7 @@ they are not taken.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from twisted.protocols.basic import Int32StringReceiver
@@ -42,6 +42,9 @@ class FrameReceiver(Int32StringReceiver):
     """
     One end of a connection that carries frames.
 
+    What Twisted's receiver does with bytes it does not do: that one joins all it has of a frame at
+    each read, which for a frame in small pieces takes a time that grows with its square.
+
     It is the producer of its own answers: while the peer does not take them, nothing is read.
 
     @ivar clock: tells and waits for time.
@@ -70,6 +73,11 @@ class FrameReceiver(Int32StringReceiver):
     _raw: RawBytes | None = None
     _behindRaw: list[bytes]
     _write: Callable[[bytes], object] | None = None
+    #: What has come of a frame or of its length, how many bytes that is, and how many it will be.
+    _partial: list[bytes]
+    _kept = 0
+    _wanted = Int32StringReceiver.prefixLength
+    _inPrefix = True
 
     # What a subclass says.
 
@@ -196,15 +204,20 @@ class FrameReceiver(Int32StringReceiver):
             self.transport.resumeProducing()
         # Ends the loop that may be running below.
         self.paused = True
-        if not self._parsing:
-            self._unprocessed = b""
+        self._partial.clear()
+        self._kept = 0
 
     @property
     def inFrame(self) -> bool:
         """Whether a frame has begun and not ended."""
-        return bool(self._unprocessed) and not self._over
+        return (self._kept > 0 or not self._inPrefix) and not self._over
 
     # What the transport calls.
+
+    def makeConnection(self, transport: Any) -> None:
+        """Have nothing of any frame yet."""
+        self._partial = []
+        super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes."""
@@ -323,17 +336,48 @@ class FrameReceiver(Int32StringReceiver):
         self._served = 0
         self._parsing = True
         try:
-            super().dataReceived(data)
+            self._takeFrames(data)
         finally:
             self._parsing = False
-        if self._over:
-            self._unprocessed = b""
-        else:
+        if not self._over:
             self._watch()
+
+    def _takeFrames(self, data: bytes) -> None:
+        """Take all frames that are whole now, and keep the rest, whose pieces are joined once."""
+        if self._kept >= self._wanted:
+            # What came while nothing was taken.
+            data = b"".join([*self._partial, data])
+            self._partial.clear()
+            self._kept = 0
+        at = 0
+        while not self.paused and self._kept + len(data) - at >= self._wanted:
+            taken = self._wanted - self._kept
+            found = data[at : at + taken]
+            if self._partial:
+                found = b"".join([*self._partial, found])
+                self._partial.clear()
+                self._kept = 0
+            at += taken
+            if self._inPrefix:
+                length = int.from_bytes(found, "big")
+                if length > self.MAX_LENGTH:
+                    self.lengthLimitExceeded(length)
+                    return
+                self._inPrefix, self._wanted = length == 0, length or self.prefixLength
+                if length:
+                    continue
+                found = b""
+            else:
+                self._inPrefix, self._wanted = True, self.prefixLength
+            self.stringReceived(found)
+        if at < len(data) and not self._over:
+            rest = data[at:] if at else data
+            self._partial.append(rest)
+            self._kept += len(rest)
 
     def _watch(self) -> None:
         """Note when the frame that is coming in began; one pending call serves all of them."""
-        if not self._unprocessed or self.paused:
+        if not self.inFrame or self.paused:
             self._begun = None
             return
         if self._served or self._begun is None:
