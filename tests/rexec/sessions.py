@@ -328,6 +328,12 @@ class ExecCase(SynchronousTestCase):
 
     def connect(self, identity: Identity = ANNA) -> Client:
         """Open a session as somebody."""
+        client = self.knock(identity)
+        self.successResultOf(client.greeted)
+        return client
+
+    def knock(self, identity: Identity = ANNA) -> Client:
+        """Ask for a session as somebody."""
         server = self.factory.buildProtocol(None)
         assert isinstance(server, NativeExec)
         hello = helloFor(SERVICE)
@@ -336,7 +342,6 @@ class ExecCase(SynchronousTestCase):
         client.server = server
         server.identity = identity
         client.pair.flush()
-        self.successResultOf(client.greeted)
         self.clients.append(client)
         return client
 

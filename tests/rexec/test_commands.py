@@ -996,6 +996,43 @@ class LimitTests(KeptCase):
         self.assertEqual(client.server._channels, {})
 
 
+class OpeningTests(KeptCase):
+    """The moment in which what an earlier run has kept is found."""
+
+    def test_tooEarly(self) -> None:
+        """Who comes while it is being found waits, and finds it."""
+        client = self.connect()
+        _, id, command = self.detached(client)
+        command.out(b"kept")
+        command.exit(0)
+        self.settle()
+        self.stop()
+        self.serve(state=True)
+        self.stop()
+        self.threads.holding = True
+        opened = self.factory.open()
+        client = self.knock()
+        self.assertNoResult(client.greeted)
+        self.threads.let()
+        self.successResultOf(opened)
+        self.settle()
+        self.successResultOf(client.greeted)
+        self.assertEqual(client.stdout(client.attach(id, stdout=0)), b"kept")
+
+    def test_goneTooEarly(self) -> None:
+        """Who leaves while it waits is not missed."""
+        self.stop()
+        self.threads.holding = True
+        opened = self.factory.open()
+        client = self.knock()
+        client.reset()
+        self.settle()
+        self.failureResultOf(client.greeted)
+        self.threads.let()
+        self.successResultOf(opened)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
 class StopTests(KeptCase):
     """What a stop leaves for the next run."""
 
