@@ -600,9 +600,12 @@ class ProcessTests(ExecTestCase):
             self.assertGone(word)
 
     def test_deafLeader(self) -> None:
-        """A command that ignores TERM, or is stopped, is killed soon after it was asked."""
-        for number, script in enumerate(
-            ("trap '' TERM; echo on; while :; do sleep 1; done", "echo on; kill -STOP $$; sleep 9")
+        """A command that ignores TERM is killed after it was asked, and a stopped one gets TERM."""
+        for number, (script, name) in enumerate(
+            (
+                ("trap '' TERM; echo on; while :; do sleep 1; done", "KILL"),
+                ("echo on; kill -STOP $$; sleep 9", "TERM"),
+            )
         ):
             word = self.mark(f"deaf{number}")
             wire = self.wire()
@@ -612,7 +615,7 @@ class ProcessTests(ExecTestCase):
             wire.send(Cancel(channel=channel))
             end = wire.expect(End)
             assert isinstance(end.outcome, Signalled), end
-            self.assertIn(end.outcome.name, ("KILL", "TERM"))
+            self.assertEqual(end.outcome.name, name)
             self.assertGone(word)
             self.assertFalse(started.known)
 
@@ -634,10 +637,8 @@ class ProcessTests(ExecTestCase):
     def test_heldOutput(self) -> None:
         """A grandchild that holds the output holds no END; what was written before comes whole."""
         word = self.mark("held")
-        begun = time.monotonic()
         done = self.wire().run("sleep 1000 & echo done; exit 3", env=environment(word))
         self.assertEqual((done.outcome, done.stdout), (Exited(code=3), b"done\n"))
-        self.assertLess(time.monotonic() - begun, PATIENCE)
         self.assertGone(word)
 
     def test_number(self) -> None:
