@@ -5,8 +5,10 @@ over real TCP on loopback, and the same things must happen in the same order.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -840,7 +842,7 @@ class Receiver:
         self.notes.append(ending)
 
 
-LAUNCH = Launch(b"/bin/true", [b"true"], {b"A": b"b"})
+LAUNCH = Launch(b"/bin/true", [b"true"], {b"A": b"b"}, stdin=True)
 
 
 class FakeSpawnerTests(SynchronousTestCase):
@@ -880,6 +882,7 @@ class FakeSpawnerTests(SynchronousTestCase):
         command = self.start()
         command.start(77)
         command.start(78)
+        command.write(b"x")
         command.takeInput(1)
         self.assertEqual(self.receiver.notes, [("started", 77), ("taken", 1)])
         self.assertNotEqual(self.start().pid, self.start().pid)
@@ -896,6 +899,41 @@ class FakeSpawnerTests(SynchronousTestCase):
         command.takeInput(4)
         command.loseInput()
         self.assertEqual(self.receiver.notes[1:], [("taken", 4), "lost"])
+
+    def test_noInput(self) -> None:
+        """A test fails in which a command takes what it cannot have been given."""
+        command = self.start()
+        command.write(b"one")
+        self.assertRaises(AssertionError, command.takeInput, 4)
+        command.takeInput(2)
+        self.assertRaises(AssertionError, command.takeInput, 2)
+        command.loseInput()
+        self.assertRaises(AssertionError, command.loseInput)
+        self.assertRaises(AssertionError, command.takeInput, 1)
+        without = self.spawner(replace(LAUNCH, stdin=False), Receiver())
+        without.write(b"one")
+        self.assertRaises(AssertionError, without.takeInput, 1)
+        self.assertRaises(AssertionError, without.loseInput)
+
+    def test_inputAfterItsEnd(self) -> None:
+        """What is written after the end of the input, or its loss, reaches no command."""
+        for act in (FakeCommand.endInput, FakeCommand.loseInput, FakeCommand.exit):
+            command = self.start()
+            command.write(b"one")
+            act(command)
+            command.write(b"two")
+            self.assertEqual(command.written, b"one")
+
+    def test_terminal(self) -> None:
+        """A terminal has one stream of output, and takes input."""
+        launch = replace(LAUNCH, stdin=False, terminal=TerminalSize(24, 80))
+        command = self.spawner(launch, self.receiver)
+        command.allow("stdout", 1)
+        command.allow("stderr", 1)
+        command.out(b"1")
+        self.assertRaises(AssertionError, command.err, b"1")
+        command.write(b"x")
+        command.takeInput(1)
 
     def test_notes(self) -> None:
         """Signals and sizes are noted in order."""
@@ -952,6 +990,9 @@ class FakeSpawnerTests(SynchronousTestCase):
             self.assertRaises(AssertionError, command.lose)
             command.allow("stdout", 1)
             self.assertRaises(AssertionError, command.out, b"1")
+            self.assertRaises(AssertionError, command.start)
+            self.assertRaises(AssertionError, command.takeInput, 0)
+            self.assertRaises(AssertionError, command.loseInput)
 
     def test_refusedAfterTheStart(self) -> None:
         """What has been started cannot turn out not to be."""
@@ -964,3 +1005,27 @@ class FakeSpawnerTests(SynchronousTestCase):
         self.assertFalse(self.spawner.stopped)
         self.assertIsNone(self.successResultOf(self.spawner.stop()))
         self.assertTrue(self.spawner.stopped)
+
+    def test_stopRunning(self) -> None:
+        """It has stopped once its commands have ended, of which none begins any more."""
+        running, waiting = self.start(), self.start()
+        running.start()
+        stopped = self.spawner.stop()
+        self.assertRaises(AssertionError, waiting.start)
+        running.exit()
+        self.assertNoResult(stopped)
+        waiting.refuse(2, "run x", own=True)
+        self.assertEqual(self.receiver.notes[-1], NotStarted(2, "run x", own=True))
+        self.assertIsNone(self.successResultOf(stopped))
+
+    def test_obedient(self) -> None:
+        """The commands of an obedient one end as those of a real one do."""
+        self.spawner = FakeSpawner(obedient=True)
+        ended, running, _ = [self.start() for _ in range(3)]
+        ended.exit(3)
+        running.start()
+        self.receiver.notes.clear()
+        self.assertIsNone(self.successResultOf(self.spawner.stop()))
+        self.assertEqual(
+            self.receiver.notes, [Signalled(9), NotStarted(errno.ECANCELED, "run /bin/true")]
+        )

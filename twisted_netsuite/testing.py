@@ -8,11 +8,13 @@ bytes move only when a test says so, in pieces of the size it says.
 
 from __future__ import annotations
 
+import errno
+import signal
 from collections.abc import Iterable
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -404,12 +406,14 @@ class FakeCommand:
     """
     A command that runs only in a test.
 
-    It has been started once it does anything, or once a test says so by L{start}. It writes no more
-    than it was allowed, as the real ones do.
+    It has been started once it does anything, or once a test says so by L{start}. A test in which
+    it does what the real ones never do fails: it writes no more than it was allowed, and nothing
+    apart to the stderr of a terminal; takes no more input than it was given; and does nothing after
+    its end, nor begins once its spawner was stopped.
 
     @ivar launch: what was started, and how.
     @ivar pid: the number of its process.
-    @ivar written: all that was written to it.
+    @ivar written: all that was written to it, until the end or the loss of its input.
     @ivar inputEnded: whether it can read the end of its input.
     @ivar asked: whether it was asked to end.
     @ivar signals: the numbers of the signals that it was sent.
@@ -436,7 +440,11 @@ class FakeCommand:
         self.paused = False
         self.ended = False
         self._started = False
+        self._taken = 0
+        self._inputLost = False
+        self._stopped = False
         self._receiver = receiver
+        self._awaitingEnd: list[Deferred[None]] = []
 
     # What its owner calls.
 
@@ -454,7 +462,8 @@ class FakeCommand:
 
     def write(self, data: bytes) -> None:
         """Note input; the test decides when it is taken."""
-        self.written += data
+        if not (self.ended or self.inputEnded or self._inputLost):
+            self.written += data
 
     def endInput(self) -> None:
         """Note that no more input comes."""
@@ -479,8 +488,13 @@ class FakeCommand:
         Have been started.
 
         @param pid: the number of its process, instead of the one that it has.
+        @raise AssertionError: when it has ended, or its spawner was stopped before.
         """
+        if self.ended:
+            raise AssertionError("A command does nothing after its end.")
         if not self._started:
+            if self._stopped:
+                raise AssertionError("What has not begun when its spawner is stopped never does.")
             self._started = True
             self.pid = self.pid if pid is None else pid
             self._receiver.started(self.pid)
@@ -500,17 +514,19 @@ class FakeCommand:
         Write to standard error.
 
         @param data: what the command writes.
-        @raise AssertionError: when so much may not be read.
+        @raise AssertionError: when so much may not be read, or it has a terminal.
         """
+        if self.launch.terminal is not None:
+            raise AssertionError("All that is written to a terminal is stdout.")
         self._spend("stderr", data)
         self._receiver.errReceived(data)
 
     def _spend(self, stream: OutputStream, data: bytes) -> None:
         self.start()
-        if self.ended or self.paused or len(data) > self.allowed[stream]:
+        if self.paused or len(data) > self.allowed[stream]:
             raise AssertionError(
                 f"{len(data)} bytes of {stream} come, but {self.allowed[stream]} may be read"
-                f"{', as it is paused' * self.paused}{', as it has ended' * self.ended}."
+                f"{', as it is paused' * self.paused}."
             )
         self.allowed[stream] -= len(data)
 
@@ -519,14 +535,32 @@ class FakeCommand:
         Take input.
 
         @param count: bytes of what was written.
+        @raise AssertionError: when so much was not, or it has no input, or reads no more.
         """
         self.start()
+        self._read()
+        waiting = len(self.written) - self._taken
+        if count > waiting:
+            raise AssertionError(f"{count} bytes of input are taken, but there are {waiting}.")
+        self._taken += count
         self._receiver.stdinTaken(count)
 
     def loseInput(self) -> None:
-        """Read no more input."""
+        """
+        Read no more input.
+
+        @raise AssertionError: when it has none, or read no more before.
+        """
         self.start()
+        self._read()
+        self._inputLost = True
         self._receiver.stdinLost()
+
+    def _read(self) -> None:
+        if not self.launch.stdin and self.launch.terminal is None:
+            raise AssertionError("A command that was started without input reads none.")
+        if self._inputLost:
+            raise AssertionError("A command that reads no more input never does again.")
 
     def exit(self, code: int = 0) -> None:
         """
@@ -547,27 +581,55 @@ class FakeCommand:
         self.start()
         self._end(Signalled(number, core))
 
-    def refuse(self, errno: int, what: str) -> None:
+    def refuse(self, errno: int, what: str, own: bool = False) -> None:
         """
         Turn out not to be started.
 
         @param errno: what the system says.
         @param what: what could not be done.
+        @param own: whether the service itself has failed.
         @raise AssertionError: when it was started.
         """
         if self._started:
             raise AssertionError("What was started cannot turn out not to be.")
-        self._end(NotStarted(errno, what))
+        self._end(NotStarted(errno, what, own))
 
-    def lose(self) -> None:
-        """Lose what watches it."""
-        self._end(Lost())
+    def lose(self, clear: bool = True) -> None:
+        """
+        Lose what watches it.
+
+        @param clear: whether nothing of it is left.
+        """
+        self._end(Lost(clear))
+
+    def stop(self, obedient: bool) -> Deferred[None]:
+        """
+        Be told that the spawner is stopped.
+
+        @param obedient: whether it ends; else the test decides when it does.
+        @return: fires once it has ended.
+        """
+        self._stopped = True
+        if obedient and not self.ended:
+            if self._started:
+                self.die(signal.SIGKILL)
+            else:
+                self.refuse(errno.ECANCELED, f"run {self.launch.program.decode()}")
+        ended: Deferred[None] = Deferred()
+        if self.ended:
+            ended.callback(None)
+        else:
+            self._awaitingEnd.append(ended)
+        return ended
 
     def _end(self, ending: Ending) -> None:
         if self.ended:
             raise AssertionError("A command ends once.")
         self.ended = True
         self._receiver.commandEnded(ending)
+        awaiting, self._awaitingEnd = self._awaitingEnd, []
+        for ended in awaiting:
+            ended.callback(None)
 
 
 class FakeSpawner:
@@ -578,9 +640,14 @@ class FakeSpawner:
     @ivar stopped: whether it was asked to stop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, obedient: bool = False) -> None:
+        """
+        @param obedient: whether commands end when it is stopped, as real ones do; else a test says
+            when.
+        """
         self.commands: list[FakeCommand] = []
         self.stopped = False
+        self._obedient = obedient
 
     def __call__(self, launch: Launch, receiver: CommandReceiver) -> FakeCommand:
         """Note a command."""
@@ -589,6 +656,7 @@ class FakeSpawner:
         return command
 
     def stop(self) -> Deferred[None]:
-        """Note it; the test decides how its commands end."""
+        """Note it; the returned Deferred fires once all commands have ended."""
         self.stopped = True
-        return succeed(None)
+        ended = [command.stop(self._obedient) for command in self.commands]
+        return gatherResults(ended).addCallback(lambda _: None)

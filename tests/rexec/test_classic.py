@@ -40,7 +40,6 @@ from twisted_netsuite.rexec.classic import (
     ClassicExecFactory,
     Dialect,
     Transcoder,
-    commandEnvironment,
     programName,
 )
 from twisted_netsuite.rexec.collect import CommandLimits
@@ -773,6 +772,12 @@ class EncodingTests(ServedCase):
 
 
 class EnvironmentTests(ServedCase):
+    def environment(self, given: dict[str, str]) -> dict[bytes, bytes]:
+        """Tell what a command gets of a server's environment."""
+        with mock.patch.dict(os.environ, given, clear=True):
+            self.sock.send(b"env")
+        return dict(self.command.launch.env)
+
     def test_allowed(self) -> None:
         """Only names that are known to be harmless pass; those that steer a loader do not."""
         harmless = {"HOME": "/h", "PATH": "/bin", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"}
@@ -780,26 +785,33 @@ class EnvironmentTests(ServedCase):
         others = {"LD_PRELOAD": "x", "BASH_ENV": "x", "ENV": "x", "IFS": "x", "PYTHONPATH": "x"}
         others |= {"AWS_SECRET_ACCESS_KEY": "x", "LCX": "x", "path": "x", "LD_LIBRARY_PATH": "x"}
         self.patch(pwd, "getpwuid", mock.Mock(side_effect=KeyError))
-        self.assertEqual(commandEnvironment({**harmless, **others}), harmless)
+        expected = {name.encode(): value.encode() for name, value in harmless.items()}
+        self.assertEqual(self.environment({**harmless, **others}), expected)
+
+    def test_path(self) -> None:
+        """What is relative in the server's PATH, and depends on where it was started, is left."""
+        found = self.environment({"PATH": "/usr/bin:.:bin:/bin:/usr/bin"})
+        self.assertEqual(found[b"PATH"], b"/usr/bin:/bin")
 
     def test_user(self) -> None:
         """A command is told whose rights it has, and not who started the server."""
-        entry = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/nonexistent", "/bin/false"))
+        uid = os.geteuid()
+        entry = pwd.struct_passwd(("nobody", "x", uid, uid, "", "/nonexistent", "/bin/false"))
         asked = mock.Mock(return_value=entry)
         self.patch(pwd, "getpwuid", asked)
-        self.patch(os, "geteuid", lambda: 65534)
         started = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/bash"}
-        for environment in (started, {"SHELL": "/bin/bash"}):
-            self.assertEqual(
-                commandEnvironment(environment),
-                {
-                    "HOME": "/nonexistent",
-                    "USER": "nobody",
-                    "LOGNAME": "nobody",
-                    "SHELL": "/bin/bash",
-                },
-            )
-        asked.assert_called_with(65534)
+        found = self.environment(started)
+        found.pop(b"PATH")
+        self.assertEqual(
+            found,
+            {
+                b"HOME": b"/nonexistent",
+                b"USER": b"nobody",
+                b"LOGNAME": b"nobody",
+                b"SHELL": b"/bin/false",
+            },
+        )
+        asked.assert_called_with(uid)
 
     def test_served(self) -> None:
         """A command gets no variable of the server that could change what a shell runs."""

@@ -141,6 +141,11 @@ class CollectTests(SynchronousTestCase):
         self.assertEqual(self.result(), Result(sentence, Outcome.LIMIT, 125))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_serviceFailed(self) -> None:
+        """Where the service itself has failed, no reason of the command's is made up."""
+        self.command.refuse(13, "run /a", own=True)
+        self.assertIn(b"not started: the service failed", self.result().output)
+
     def test_lost(self) -> None:
         """A command that was lost with what watched it counts as killed, which it was."""
         self.command.out(b"so far")

@@ -91,6 +91,19 @@ class ProgramTests(SynchronousTestCase):
         self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
 
 
+class RoundsTests(SynchronousTestCase):
+    def test_unknown(self) -> None:
+        """Where nobody can tell who is left, that is looked for again, and never taken for none."""
+        rounds = keeper.Rounds()
+        self.assertIsNone(rounds.wait)
+        rounds.kill(None)
+        wait = rounds.wait
+        assert wait is not None
+        self.assertTrue(0 < wait <= keeper.LAST_ROUND)
+        rounds.kill(set())
+        self.assertIsNone(rounds.wait)
+
+
 class LookTests(SynchronousTestCase):
     """Who is whose child."""
 
@@ -420,7 +433,7 @@ class WithoutTests(FarCase):
 
         self.patch(keeper, "children", refuse)
         self.assertFalse(keeper.hasProcesses())
-        self.assertEqual(keeper.left(set()), set())
+        self.assertIsNone(keeper.left(set()))
 
 
 class KeeperTests(FarCase):
@@ -474,6 +487,37 @@ class KeeperTests(FarCase):
         self.assertEqual(len(select.select(lives, [], [], 0)[0]), 2)
         for life in lives:
             os.close(life)
+
+    def test_kill(self) -> None:
+        """It kills a supervisor when it is told to, and nobody else."""
+        channels = [self.fork(), self.fork()]
+        pids = [int(channel.recv(100).split()[1]) for channel in channels]
+        stranger = subprocess.Popen(["/bin/sleep", "1000"])
+        self.addCleanup(stranger.wait)
+        self.addCleanup(stranger.kill)
+        os.kill(pids[0], signal.SIGSTOP)
+        for pid in (stranger.pid, pids[0]):
+            self.keeper.say(b"kill %d" % pid)
+        self.assertEqual(channels[0].recv(100), b"")
+        self.keeper.say(b"settle %d" % pids[0])
+        self.assertEqual(self.keeper.hear(), [b"settled", b"%d" % pids[0]])
+        self.assertIsNone(stranger.poll())
+        self.assertEqual(keeper.childrenOf(self.keeper.pid) & set(pids), {pids[1]})
+
+    def test_hurry(self) -> None:
+        """Once the server is gone, stopped supervisors go on, and those that stay are killed."""
+        for limit, again in ((PATIENCE, False), (0.0, True)):
+            self.patch(keeper, "STRAGGLER_LIMIT", limit)
+            self.setUp()
+            channel = self.fork()
+            pid = int(channel.recv(100).split()[1])
+            life = os.pidfd_open(pid)
+            self.addCleanup(os.close, life)
+            os.kill(pid, signal.SIGSTOP)
+            if not again:
+                channel.shutdown(socket.SHUT_WR)
+            self.keeper.channel.shutdown(socket.SHUT_WR)
+            self.assertTrue(select.select([life], [], [], PATIENCE)[0])
 
     def test_signals(self) -> None:
         """No signal that comes from elsewhere ends it."""

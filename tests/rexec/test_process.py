@@ -7,10 +7,11 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from unittest import mock
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock, deferLater
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from twisted_netsuite.rexec import keeper, process, supervision
 from twisted_netsuite.rexec.launch import (
@@ -34,6 +38,7 @@ from twisted_netsuite.rexec.launch import (
     Signalled,
     TerminalSize,
 )
+from twisted_netsuite.rexec.pipes import OutputReader
 from twisted_netsuite.rexec.process import CommandProcess, ProcessSpawner
 
 reactor: Any = _reactor
@@ -148,9 +153,10 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def settled() -> None:
-    """Let the reactor begin, and supervisors that were asked for come."""
-    await deferLater(reactor, 0.1)
+async def until(test: Callable[[], bool]) -> None:
+    """Wait until this is so, of which nobody tells."""
+    while not test():
+        await deferLater(reactor, 0.005)
 
 
 def shellLaunch(line: str, **told: Any) -> Launch:
@@ -207,6 +213,16 @@ class ProcessCase(TestCase):
     async def words(self, line: str, **told: Any) -> list[bytes]:
         """Run a line to its end, and give what it wrote."""
         return bytes((await self.run_(line, **told)).out).split()
+
+    async def settled(self) -> None:
+        """Let supervisors that were asked for come, and those that are not wanted go."""
+        await deferLater(reactor, 0)
+        pool = self.spawner._pool
+        await until(lambda: not pool._forking and pool._all == set(pool._idle))
+
+    async def exited(self, command: CommandProcess) -> None:
+        """Wait until its end is known, which its receiver may not have been told yet."""
+        await until(lambda: command._ending is not None)
 
     def watch(self, pid: int) -> Life:
         life = Life(pid)
@@ -330,9 +346,21 @@ class LimitsTests(ProcessCase):
 
     async def test_none(self) -> None:
         """What was not told is as the server has it."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        cpu, _ = resource.getrlimit(resource.RLIMIT_CPU)
+        self.assertEqual(cpu, resource.RLIM_INFINITY)
         limits = ResourceLimits(fileSize=1024)
-        self.assertEqual(await self.words("ulimit -n", limits=limits), [b"%d" % soft])
+        self.assertEqual(await self.words("ulimit -t", limits=limits), [b"unlimited"])
+
+    async def test_descriptors(self) -> None:
+        """However many the server may open, a command begins with what is usual."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.assertGreater(hard, 1500)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for its, expected in ((hard, 1024), (900, 900)):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (its, hard))
+            self.spawner = self.spawnerFor()
+            found = await self.words("ulimit -Sn; ulimit -Hn; ulimit -Sn 1500; ulimit -Sn")
+            self.assertEqual(numbers(b" ".join(found)), [expected, hard, 1500])
 
     async def test_processorTime(self) -> None:
         """A command that has used up its processor time ends with the signal that says so."""
@@ -487,23 +515,44 @@ class AllowanceTests(ProcessCase):
         """A receiver that is slow misses nothing: the end comes only after all was allowed."""
         command, notes = self.shell("head -c 60000 /dev/zero; exit 3", allowed=0)
         await notes.when(lambda: notes.pid > 0)
-        # Until it has ended, and for longer than the drain limit.
-        await deferLater(reactor, 0.3)
+        await self.exited(command)
+        # For longer than the drain limit.
+        await deferLater(reactor, 0.1)
         for _ in range(60):
             self.assertEqual(notes.endings, [])
             seen = len(notes.out)
             command.allow("stdout", 1000)
             await notes.when(lambda: len(notes.out) == seen + 1000)  # noqa: B023
-        command.allow("stdout", 1)
-        command.allow("stderr", 1)
         self.assertEqual(await notes.ended, Exited(3))
         self.assertEqual(len(notes.out), 60_000)
 
+    async def test_noWords(self) -> None:
+        """Nothing need be allowed for a command to end that wrote nothing, or no more than it."""
+        for told in ({}, {"terminal": SIZE}):
+            _, notes = self.shell("exit 3", allowed=0, **told)
+            self.assertEqual(await notes.ended, Exited(3))
+            command, notes = self.shell("printf 123; exit 3", allowed=0, **told)
+            command.allow("stdout", 2)
+            await notes.said(b"12")
+            await self.exited(command)
+            await deferLater(reactor, 0.1)
+            self.assertEqual(notes.endings, [])
+            command.allow("stdout", 1)
+            self.assertEqual(await notes.ended, Exited(3))
+            self.assertEqual(notes.out, b"123")
+
     async def test_slowAfterItsEnd(self) -> None:
         """Time in which nothing may be read is no reason to kill what still writes."""
-        command, notes = self.shell("(sleep 0.2; echo late) & exit 3", allowed=0)
-        await deferLater(reactor, 0.4)
-        self.assertEqual(notes.endings, [])
+        path = os.path.abspath(self.mktemp())
+        os.mkfifo(path)
+        with open(path, "r+b", buffering=0) as gate:
+            command, notes = self.shell(f"(read x <{path}; echo late) & exit 3", allowed=0)
+            await self.exited(command)
+            # For longer than the drain limit.
+            await deferLater(reactor, 0.1)
+            self.assertEqual(notes.endings, [])
+            gate.write(b"\n")
+            await until(lambda: command._clear)
         command.allow("stdout", 100)
         command.allow("stderr", 100)
         self.assertEqual(await notes.ended, Exited(3))
@@ -516,7 +565,7 @@ class AllowanceTests(ProcessCase):
         command.pause()
         command.write(b"\n")
         await notes.when(lambda: notes.taken == 1)
-        await deferLater(reactor, 0.2)
+        await deferLater(reactor, 0.1)
         self.assertEqual((notes.out, notes.endings), (b"one\n", []))
         command.resume()
         self.assertEqual(await notes.ended, Exited(3))
@@ -547,10 +596,10 @@ class AllowanceTests(ProcessCase):
             await notes.when(lambda: notes.pid > 0)  # noqa: B023
             await deferLater(reactor, 0.05)
             before = os.times()
-            await deferLater(reactor, 0.5)
+            await deferLater(reactor, 0.2)
             after = os.times()
             spent = after.user + after.system - before.user - before.system
-            self.assertLess(spent, 0.1, line)
+            self.assertLess(spent, 0.05, line)
             command.end()
             await notes.ended
 
@@ -565,7 +614,7 @@ class AllowanceTests(ProcessCase):
     async def test_cutOffAfterItsEnd(self) -> None:
         """So does one that has ended, and of which the output was not all read."""
         command, notes = self.shell("echo $$; exit 3", allowed=0)
-        await deferLater(reactor, 0.2)
+        await self.exited(command)
         self.assertEqual(notes.endings, [])
         command.end()
         self.assertEqual(await notes.ended, Exited(3))
@@ -766,10 +815,12 @@ class TerminalTests(ProcessCase):
     async def test_descriptors(self) -> None:
         """Terminals leave no descriptor."""
         await self.run_("true")
-        await settled()
+        await self.settled()
         before = descriptors()
         for _ in range(20):
             await self.run_("true")
+        # What was watched is closed in the reactor's next turn.
+        await deferLater(reactor, 0)
         self.assertEqual(descriptors(), before)
 
 
@@ -908,10 +959,10 @@ class EndingTests(ProcessCase):
                 [b"perl", b"-MPOSIX", b"-e", b"while (1) { POSIX::setsid() if fork() == 0 }"],
                 ENVIRONMENT,
                 account=Account("crowd", 61235, 61235, ()),
-                limits=ResourceLimits(processes=150),
+                limits=ResourceLimits(processes=80),
             )
         )
-        while self.crowd(61235) < 140:
+        while self.crowd(61235) < 70:
             self.assertEqual(notes.endings, [])
             await deferLater(reactor, 0.01)
         command.end()
@@ -929,17 +980,52 @@ class EndingTests(ProcessCase):
         return count
 
 
+class ClosingTests(SynchronousTestCase):
+    """When descriptors are closed."""
+
+    def test_nextTurn(self) -> None:
+        """A descriptor that was watched keeps its number for this turn: events of it may be on
+        their way, and whoever had the number next would be taken to have ended."""
+        ours, its = os.pipe()
+        self.addCleanup(os.close, its)
+        watching: Any = Clock()
+        watching.addReader = watching.removeReader = lambda reader: None
+        reader = OutputReader(watching, lambda _: None, *[lambda: None] * 2)
+        reader.connect(ours)
+        reader.begin()
+        reader.allow(1)
+        reader.close()
+        os.fstat(ours)
+        watching.advance(0)
+        self.assertRaises(OSError, os.fstat, ours)
+
+    def test_sockets(self) -> None:
+        """The same holds for sockets."""
+        ours, its = socket.socketpair()
+        self.addCleanup(its.close)
+        watching: Any = Clock()
+        watching.addReader = watching.removeReader = lambda reader: None
+        number = ours.fileno()
+        channel = supervision.Channel(watching, ours, lambda _: None, lambda: None)
+        channel.close()
+        os.fstat(number)
+        watching.advance(0)
+        self.assertRaises(OSError, os.fstat, number)
+
+
 class FailureTests(ProcessCase):
     async def notStarted(self, launch: Launch) -> tuple[int, str]:
         """Tell why something was not started; its streams are not left open."""
         await self.run_("true")
-        await settled()
+        await self.settled()
         before = descriptors()
         _, notes = self.launch(launch)
         self.assertEqual(notes.endings, [])
         ending = await notes.ended
         assert isinstance(ending, NotStarted), ending
         self.assertEqual(notes.pid, 0)
+        # What was watched is closed in the reactor's next turn.
+        await deferLater(reactor, 0)
         self.assertEqual(descriptors(), before)
         return ending.errno, ending.what
 
@@ -1008,7 +1094,7 @@ class FailureTests(ProcessCase):
     async def test_noDescriptorsLeft(self) -> None:
         """When descriptors run out half-way, that is told, and those it has are given back."""
         await gatherResults([self.shell("sleep 0.1")[1].ended for _ in range(3)])
-        await settled()
+        await self.settled()
         large = [b"sh", b"-c", b"true", b"x" * 100_000]
         for told, most in (({}, 4), ({"stdin": True}, 6), ({"terminal": SIZE}, 6)):
             before = descriptors()
@@ -1022,6 +1108,8 @@ class FailureTests(ProcessCase):
                 finally:
                     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
                 self.assertEqual(await notes.ended, NotStarted(errno.EMFILE, "run /bin/sh"))
+            # What was watched is closed in the reactor's next turn.
+            await deferLater(reactor, 0)
             self.assertEqual(descriptors(), before)
 
     async def test_noDescriptorForTheKeeper(self) -> None:
@@ -1036,7 +1124,7 @@ class FailureTests(ProcessCase):
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             ending = await notes.ended
-            self.assertEqual(ending, NotStarted(errno.EMFILE, mock.ANY))
+            self.assertEqual(ending, NotStarted(errno.EMFILE, mock.ANY, own=mock.ANY))
         self.assertEqual((await self.run_("echo x")).out, b"x\n")
 
     async def keeperIs(self, *command: str, patience: float = PATIENCE) -> NotStarted:
@@ -1044,12 +1132,17 @@ class FailureTests(ProcessCase):
         with (
             mock.patch.object(supervision, "KEEPER_TIMEOUT", patience),
             mock.patch.object(supervision, "keeperCommand", lambda descriptor: list(command)),
+            capturedLogs() as events,
         ):
             _, first = self.shell("true")
             _, second = self.shell("true")
             endings = [await first.ended, await second.ended]
         self.assertEqual(endings[0], endings[1])
         assert isinstance(endings[0], NotStarted), endings
+        self.assertTrue(endings[0].own)
+        # Once for both.
+        [logged] = [formatEvent(event) for event in events if event["log_level"] == LogLevel.error]
+        self.assertTrue(logged.startswith("No command can be started, as "), logged)
         # And it is not given up for good.
         self.assertEqual((await self.run_("echo x")).out, b"x\n")
         return endings[0]
@@ -1087,9 +1180,10 @@ class DeathTests(ProcessCase):
 
     async def test_idleSupervisor(self) -> None:
         """A supervisor that is killed while it has no command is missed by nobody."""
-        _, notes = self.shell("exec sleep 0.05")
+        command, notes = self.shell("read x", stdin=True)
         await notes.when(lambda: notes.pid > 0)
         supervisor = parentOf(notes.pid)
+        command.write(b"\n")
         await notes.ended
         life = self.watch(supervisor)
         os.kill(supervisor, signal.SIGKILL)
@@ -1103,7 +1197,7 @@ class DeathTests(ProcessCase):
         await notes.said(b"on")
         old = parentOf(parentOf(notes.pid))
         os.kill(old, signal.SIGKILL)
-        await deferLater(reactor, 0.05)
+        await until(lambda: self.spawner._pool._keeper is None)
         self.assertEqual(notes.endings, [])
         _, other = self.shell("echo on; exec sleep 1000")
         await other.said(b"on")
@@ -1114,10 +1208,12 @@ class DeathTests(ProcessCase):
     async def test_keeperUnderWay(self) -> None:
         """A command that waits for a keeper that is killed gets another one."""
         await self.run_("true")
-        running = [self.shell("exec sleep 0.2")[1] for _ in range(30)]
-        await running[0].when(lambda: running[0].pid > 0)
-        os.kill(parentOf(parentOf(running[0].pid)), signal.SIGKILL)
-        for notes in running:
+        command, first = self.shell("read x", stdin=True)
+        running = [self.shell("exec sleep 0.1")[1] for _ in range(20)]
+        await first.when(lambda: first.pid > 0)
+        os.kill(parentOf(parentOf(first.pid)), signal.SIGKILL)
+        command.write(b"\n")
+        for notes in [first, *running]:
             self.assertEqual(await notes.ended, Exited(0))
 
     async def test_everySignal(self) -> None:
@@ -1144,15 +1240,18 @@ class DeathTests(ProcessCase):
             class Show(Notes):
                 def outReceived(self, data):
                     os.write(1, data)
+                    self.command.write(b"\\n")
             def go(**told):
                 lines = [
                     FLED + "sleep 1000",
                     "trap '' TERM; echo $$; while :; do sleep 1000; done",
                     "echo $$; sleep 1000 >/dev/null & echo $!; kill -STOP $$",
+                    "echo $$; sleep 1000 & echo $!; read x; kill -STOP $PPID; wait",
                 ]
                 for line in lines:
-                    command = spawner(shellLaunch(line, **told), Show())
-                    command.allow("stdout", UNBOUNDED)
+                    show = Show()
+                    show.command = spawner(shellLaunch(line, stdin=True, **told), show)
+                    show.command.allow("stdout", UNBOUNDED)
             go()
             go(limits=ResourceLimits(openFiles=100))
             reactor.run()
@@ -1161,12 +1260,38 @@ class DeathTests(ProcessCase):
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as server:
             self.addCleanup(server.kill)
             assert server.stdout is not None
-            pids = [int(server.stdout.readline()) for _ in range(8)]
+            pids = [int(server.stdout.readline()) for _ in range(12)]
             lives = [self.watch(pid) for pid in pids]
             supervisors = {self.watch(parentOf(pid)) for pid in pids}
             self.assertTrue(all(life.on for life in lives))
             server.kill()
         self.assertTrue(all(life.over() for life in [*lives, *supervisors]))
+
+    def test_serverStops(self) -> None:
+        """Nor when the reactor stops first, and what watches was stopped by a command."""
+        script = textwrap.dedent(
+            """
+            from twisted.internet import reactor
+            from tests.rexec.test_process import *
+            spawner = ProcessSpawner(reactor)
+            class Show(Notes):
+                def outReceived(self, data):
+                    os.write(1, data)
+                    command.write(b"\\n")
+            line = "echo $$; sleep 1000 & echo $!; read x; kill -STOP $PPID; wait"
+            command = spawner(shellLaunch(line, stdin=True), Show())
+            command.allow("stdout", UNBOUNDED)
+            reactor.run()
+            """
+        )
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as server:
+            self.addCleanup(server.kill)
+            assert server.stdout is not None
+            pids = [int(server.stdout.readline()) for _ in range(2)]
+            supervisor = parentOf(pids[0])
+            lives = [self.watch(pid) for pid in (*pids, supervisor, parentOf(supervisor))]
+            server.terminate()
+        self.assertTrue(all(life.over() for life in lives))
 
     def test_serverAndKeeper(self) -> None:
         """Nor when the keeper goes with it, as when a whole group is killed."""
@@ -1194,10 +1319,245 @@ class DeathTests(ProcessCase):
         self.assertTrue(all(life.over() for life in lives))
 
 
+class StoppedTests(ProcessCase):
+    """What becomes of commands that stop those who watch them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for module in (process, supervision):
+            self.patch(module, "SWEEP_LIMIT", 0.5)
+
+    async def begin(self, line: str) -> tuple[CommandProcess, Notes, Life]:
+        """Start a line that leaves a process in the background, and let it do its work."""
+        command, notes = self.shell(
+            "K=$(cut -d' ' -f4 /proc/$PPID/stat); sleep 1000 >/dev/null 2>&1 & echo $!;"
+            f" read x; {line}; wait",
+            stdin=True,
+        )
+        await notes.said(b"\n")
+        # Not before: one that is stopped does not say that it has started a command.
+        command.write(b"\n")
+        return command, notes, self.watch(int(notes.out))
+
+    async def halted(self, pid: int) -> None:
+        """Wait until a process is stopped."""
+        await until(lambda: b"State:\tT" in Path(f"/proc/{pid}/status").read_bytes())
+
+    async def test_supervisor(self) -> None:
+        """One that stops its supervisor is ended all the same, with all that it started."""
+        for ask in (CommandProcess.end, CommandProcess.kill):
+            command, notes, life = await self.begin("kill -STOP $PPID")
+            await self.halted(parentOf(notes.pid))
+            ask(command)
+            self.assertEqual(await notes.ended, Lost())
+            self.assertFalse(life.on)
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+
+    async def test_atOnce(self) -> None:
+        """One that does so before it is said to have started is given up after a while."""
+        self.patch(process, "START_LIMIT", 0.2)
+        started = CommandProcess.started
+        self.patch(CommandProcess, "started", lambda command, pid: None)
+        for word in ("STOP", "KILL"):
+            _, notes = self.shell(f"echo x; kill -{word} $PPID; exec sleep 1000")
+            self.assertEqual(await notes.ended, Lost())
+            self.assertEqual((notes.pid, notes.out), (0, b""))
+        self.patch(CommandProcess, "started", started)
+        self.assertEqual((await self.run_("sleep 0.3; echo x")).out, b"x\n")
+
+    async def test_keeper(self) -> None:
+        """So is one that stops the keeper and kills its supervisor."""
+        _, notes, life = await self.begin("kill -STOP $K; kill -KILL $PPID")
+        self.assertEqual(await notes.ended, Lost())
+        self.assertFalse(life.on)
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+
+    async def test_both(self) -> None:
+        """So is one that stops both."""
+        command, notes, life = await self.begin("kill -STOP $K; kill -STOP $PPID")
+        await self.halted(parentOf(notes.pid))
+        command.end()
+        self.assertEqual(await notes.ended, Lost())
+        self.assertFalse(life.on)
+
+    async def test_stop(self) -> None:
+        """Stopping the spawner ends both, and what they watched."""
+        _, notes, life = await self.begin("kill -STOP $K; kill -STOP $PPID")
+        supervisor = parentOf(notes.pid)
+        lives = [life, self.watch(supervisor), self.watch(parentOf(supervisor))]
+        await self.halted(supervisor)
+        await self.spawner.stop()
+        self.assertEqual(notes.endings, [Lost()])
+        self.assertEqual([life.on for life in lives], [False] * 3)
+
+    async def test_idle(self) -> None:
+        """So it does with those that have no command."""
+        await self.run_("true")
+        await self.settled()
+        [child] = keeper.children()
+        lives = [self.watch(pid) for pid in (child, *keeper.childrenOf(child))]
+        for pid in (child, *keeper.childrenOf(child)):
+            os.kill(pid, signal.SIGSTOP)
+        await self.spawner.stop()
+        self.assertTrue(all(life.over() for life in lives))
+
+    async def test_keeperThenSupervisor(self) -> None:
+        """Where the keeper was killed before the supervisor, nobody says that nothing is left."""
+        _, notes, _ = await self.begin("read x")
+        supervisor = parentOf(notes.pid)
+        os.kill(parentOf(supervisor), signal.SIGKILL)
+        await until(lambda: self.spawner._pool._keeper is None)
+        os.kill(supervisor, signal.SIGKILL)
+        self.assertEqual(await notes.ended, Lost(clear=False))
+        self.watch(notes.pid)
+
+
+class BrokenTests(ProcessCase):
+    """What becomes of commands of which the receiver fails."""
+
+    def breaking(self, line: str, *names: str, **told: Any) -> tuple[CommandProcess, Notes]:
+        """Run a line for a receiver that fails when it is told these."""
+        notes = Notes()
+
+        def fail(*args: object) -> None:
+            raise ZeroDivisionError
+
+        for name in names:
+            self.patch(notes, name, mock.Mock(side_effect=fail))
+        command = self.spawner(shellLaunch(line, **told), notes)
+        command.allow("stdout", UNBOUNDED)
+        command.allow("stderr", UNBOUNDED)
+        return command, notes
+
+    def assertLogged(self, count: int = 1) -> None:
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), count)
+
+    async def test_output(self) -> None:
+        """Output that could not be taken is never followed by an end that seems well."""
+        for line in ("echo x; exit 0", "exec yes", "echo x; exec >&- 2>&-; sleep 1000"):
+            for name, redirection in (("outReceived", ""), ("errReceived", "exec >&2;")):
+                for told in ({}, {"stdin": True}):
+                    _, notes = self.breaking(redirection + line, name, **told)
+                    self.assertEqual(await notes.ended, Lost(), line)
+                    self.assertEqual(getattr(notes, name).call_count, 1)
+                    self.assertLogged()
+        self.assertEqual((await self.run_("echo x")).out, b"x\n")
+
+    async def test_terminal(self) -> None:
+        """Nor is that of a terminal."""
+        _, notes = self.breaking("echo x; exit 0", "outReceived", terminal=SIZE)
+        self.assertEqual(await notes.ended, Lost())
+        self.assertLogged()
+
+    async def test_started(self) -> None:
+        """A command whose start could not be taken is killed."""
+        _, notes = self.breaking("exec sleep 1000", "started")
+        self.assertEqual(await notes.ended, Lost())
+        self.assertLogged()
+
+    async def test_input(self) -> None:
+        """A command whose input breaks off for our own fault never reads an end of it."""
+        path = os.path.abspath(self.mktemp())
+        command, notes = self.breaking(f"cat; touch {path}", "stdinTaken", stdin=True)
+        command.write(b"x" * MEBIBYTE)
+        command.endInput()
+        self.assertEqual(await notes.ended, Lost())
+        self.assertLogged()
+        self.assertFalse(os.path.exists(path))
+        command, notes = self.breaking("exec <&-; exec sleep 1000", "stdinLost", stdin=True)
+        command.write(b"x" * MEBIBYTE)
+        self.assertEqual(await notes.ended, Lost())
+        self.assertLogged()
+
+    async def test_end(self) -> None:
+        """That an end could not be taken is no matter of the next command's."""
+        _, notes = self.breaking("read x", "commandEnded", stdin=True)
+        await notes.when(lambda: notes.pid > 0)
+        os.kill(notes.pid, signal.SIGKILL)
+        running = [self.shell("echo x")[1] for _ in range(8)]
+        for other in running:
+            self.assertEqual(await other.ended, Exited(0))
+        await until(lambda: notes.commandEnded.called)  # type: ignore[attr-defined]
+        self.assertLogged()
+        await self.spawner.stop()
+
+    async def test_reactor(self) -> None:
+        """A pipe that the reactor gives up for a fault has not come to its end."""
+        for pick in (lambda command: command._out, lambda command: command._in):
+            command, notes = self.shell("echo on; exec cat", stdin=True)
+            await notes.said(b"on")
+            pick(command).connectionLost(Failure(ZeroDivisionError()))
+            pick(command).connectionLost(Failure(ZeroDivisionError()))
+            self.assertEqual(await notes.ended, Lost())
+
+    async def test_reactorNoticesTheEnd(self) -> None:
+        """One that has ended has, without a read."""
+        command, notes = self.shell("echo on; read x; exit 3", stdin=True)
+        await notes.said(b"on")
+        command._out.connectionLost(Failure(ConnectionDone()))
+        command._in.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual((await notes.ended, notes.losses), (Exited(3), 1))
+
+
+class PoolTests(SynchronousTestCase):
+    """The pool without processes."""
+
+    def setUp(self) -> None:
+        self.clock = LateReactor()
+        self.far: list[socket.socket] = []
+        self.process = mock.Mock()
+        self.process.poll.return_value = None
+        self.patch(subprocess, "Popen", self.open)
+        self.patch(supervision.KeeperProcess, "_tell", self.tell)
+        self.pool = supervision.SupervisorPool(self.clock)
+        self.pool.run(mock.Mock())
+
+    def open(self, arguments: list[str], **told: Any) -> mock.Mock:
+        """Begin a process that is none."""
+        self.far.append(socket.socket(fileno=os.dup(int(arguments[-1]))))
+        return self.process
+
+    def tell(self, message: bytes, descriptors: Sequence[int] = ()) -> bool:
+        """Take what a keeper is told."""
+        self.far += [socket.socket(fileno=os.dup(each)) for each in descriptors]
+        return True
+
+    def close(self) -> None:
+        """End all that is far."""
+        for end in self.far:
+            end.close()
+
+    def test_readyWhileStopping(self) -> None:
+        """What comes while all stops does not let the stop go on for ever."""
+        stopped = self.pool.stop()
+        self.far[1].send(b"ready 7 1")
+        self.clock.look("commands")
+        self.process.poll.return_value = 0
+        self.assertNoResult(stopped)
+        self.clock.advance(supervision.SWEEP_LIMIT)
+        self.successResultOf(stopped)
+        self.assertEqual((self.clock.getDelayedCalls(), self.clock.readers), ([], []))
+        self.close()
+
+    def test_unreapable(self) -> None:
+        """A keeper that the kernel does not let go halts nobody, and is given up after a while."""
+        self.close()
+        while self.clock.readers:
+            self.clock.look("commands")
+        self.process.wait.assert_not_called()
+        self.pool._waiting.clear()
+        stopped = self.pool.stop()
+        self.clock.advance(0)
+        self.assertNoResult(stopped)
+        self.clock.pump([0.1] * 100)
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
 class StopTests(ProcessCase):
     async def test_all(self) -> None:
         """Stopping kills what runs, and lets no process and no descriptor stay."""
-        await settled()
+        await self.settled()
         before = descriptors()
         _, notes = self.shell("trap '' TERM; echo $$; while :; do sleep 1000; done")
         await notes.said(b"\n")
@@ -1211,6 +1571,8 @@ class StopTests(ProcessCase):
         for life in lives:
             life.kill()
         self._cleanups.clear()
+        # What was watched is closed in the reactor's next turn.
+        await deferLater(reactor, 0)
         self.assertEqual(descriptors(), before)
 
     async def test_nothing(self) -> None:
@@ -1239,41 +1601,52 @@ class StopTests(ProcessCase):
         for notes in running:
             self.assertEqual(len(notes.endings), 1)
 
-    async def test_start(self) -> None:
-        """What is made ready ahead is there for the first command."""
-        self.spawner.start()
-        await settled()
-        before = descriptors()
+    async def test_refusedMeanwhile(self) -> None:
+        """Those that come while it stops are told that they are too late before it has stopped."""
+        await self.run_("true")
+        await self.settled()
+        stopped = self.spawner.stop()
+        many = [self.shell("true")[1] for _ in range(3)]
+        many[0].ended.addCallback(lambda _: many.append(self.shell("true")[1]))
+        await gatherResults([stopped, self.spawner.stop()])
+        for notes in many:
+            [ending] = notes.endings
+            assert isinstance(ending, NotStarted)
+            self.assertEqual((ending.errno, ending.own), (errno.ESHUTDOWN, False))
+        self.assertEqual(len(many), 4)
         self.assertEqual((await self.run_("echo x")).out, b"x\n")
-        # One more supervisor, for the next one.
-        self.assertLessEqual(descriptors(), before + 1)
 
 
 class LeakTests(ProcessCase):
     async def test_manyCommands(self) -> None:
-        """Three hundred commands leave no descriptor and no process."""
+        """A hundred commands leave no descriptor and no process."""
         await gatherResults([self.shell("sleep 0.1")[1].ended for _ in range(2)])
-        await settled()
+        await self.settled()
         before, children = descriptors(), keeper.children()
-        for number in range(300):
+        for number in range(100):
             told = {"limits": ResourceLimits(openFiles=99)} if number % 10 == 0 else {}
             await self.run_("echo $$", **told)
+        # What was watched is closed in the reactor's next turn.
+        await deferLater(reactor, 0)
         self.assertEqual(descriptors(), before)
         self.assertEqual(keeper.children(), children)
 
     async def test_atOnce(self) -> None:
-        """Two hundred commands at once are told apart, and leave only what is kept warm."""
+        """A hundred commands at once are told apart, and leave only what is kept warm."""
         await self.run_("true")
-        await settled()
+        await self.settled()
         before = descriptors()
-        running = [self.shell(f"echo {number}; exit {number}")[1] for number in range(200)]
+        running = [self.shell(f"echo {number}; exit {number}")[1] for number in range(100)]
         for number, notes in enumerate(running):
             self.assertEqual(await notes.ended, Exited(number))
             self.assertEqual(notes.out, b"%d\n" % number)
-        sleeping = [self.shell("exec sleep 0.5")[1] for _ in range(50)]
-        await gatherResults([notes.ended for notes in sleeping])
-        await deferLater(reactor, 0.1)
-        self.assertLessEqual(descriptors(), before + supervision.WARM)
+        sleeping = [self.shell("read x", stdin=True) for _ in range(30)]
+        for _, notes in sleeping:
+            await notes.when(lambda: notes.pid > 0)  # noqa: B023
+        for command, _ in sleeping:
+            command.endInput()
+        await gatherResults([notes.ended for _, notes in sleeping])
+        await until(lambda: descriptors() <= before + supervision.WARM)
 
 
 #: A program that does a little of everything, under the reactor that it is told.
@@ -1325,12 +1698,15 @@ reactor.run()
 class ReactorTests(TestCase):
     timeout = 60
 
-    def runUnder(self, name: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", EVERYTHING, name], capture_output=True, text=True, timeout=50
+    def begin(self, name: str) -> subprocess.Popen[str]:
+        running = subprocess.Popen(
+            [sys.executable, "-c", EVERYTHING, name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        self.assertEqual(done.stderr, "")
-        return done.stdout
+        self.addCleanup(running.kill)
+        return running
 
     def test_every(self) -> None:
         """Commands are the same under every reactor that Twisted has for Linux."""
@@ -1343,8 +1719,9 @@ class ReactorTests(TestCase):
             "(1000000, 0, [Signalled(number=9, core=False)])\n"
             "Signalled(number=15, core=False)\n"
         )
-        for name in ("epoll", "poll", "select", "asyncio"):
-            self.assertEqual(self.runUnder(name), expected, name)
+        names = ("epoll", "poll", "select", "asyncio")
+        for name, running in [(name, self.begin(name)) for name in names]:
+            self.assertEqual(running.communicate(timeout=50), (expected, ""), name)
 
 
 class LateReactor(Clock):
@@ -1387,11 +1764,17 @@ class LateTests(TestCase):
         self.addCleanup(self.stop)
 
     def stop(self) -> None:
+        lives = [Life(pid) for pid in keeper.children()]
+        for life in lives:
+            self.addCleanup(life.kill)
         stopped = self.spawner.stop()
         while not stopped.called:
             self.late.advance(1)
             if any(reader.logPrefix() == "commands" for reader in self.late.readers):
                 self.late.look("commands")
+            else:
+                # The last one has closed its socket, and may have some microseconds to go.
+                self.assertTrue(all(life.over() for life in lives))
         self.assertEqual(self.late.readers, [])
         self.assertEqual(self.late.getDelayedCalls(), [])
 
@@ -1416,6 +1799,20 @@ class LateTests(TestCase):
         self.late.advance(0.5)
         self.assertEqual(notes.endings, [Exited(0)])
         self.assertEqual((notes.out, notes.err), (b"out\n", b"err\n"))
+
+    def test_lastWordsNotTaken(self) -> None:
+        """Nor is it well when those cannot be taken."""
+        command, notes = self.shell("sleep 1000 & echo out; echo err >&2")
+        while command._ending is None:
+            self.late.look("commands")
+        self.late.advance(0.5)
+        while not command._clear:
+            self.late.look("commands")
+        self.patch(notes, "_look", mock.Mock(side_effect=[ZeroDivisionError, None]))
+        self.late.advance(0.5)
+        self.assertEqual(notes.endings, [Lost()])
+        self.assertEqual((notes.out, notes.err), (b"out\n", b""))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_drainLimit(self) -> None:
         """What a command left behind has the drain limit, and no less."""
@@ -1448,8 +1845,8 @@ class LateTests(TestCase):
         command.end()
         self.late.advance(keeper.KILL_GRACE + supervision.SWEEP_LIMIT)
         self.assertEqual(notes.endings, [])
-        self.late.advance(0.5)
-        self.assertEqual(notes.endings, [Lost()])
+        self.late.advance(supervision.SWEEP_LIMIT)
+        self.assertEqual(notes.endings, [Lost(clear=False)])
         self.assertTrue(life.over())
 
     def test_restSleepsInTheKernel(self) -> None:
@@ -1460,5 +1857,6 @@ class LateTests(TestCase):
         self.late.advance(0.5)
         self.assertTrue(command._sweeping)
         self.late.advance(supervision.SWEEP_LIMIT)
-        self.late.advance(0.5)
+        self.assertEqual(notes.endings, [])
+        self.late.advance(supervision.SWEEP_LIMIT)
         self.assertEqual(notes.endings, [Exited(3)])

@@ -8,12 +8,9 @@ operator has allowed a shell, to everybody or, by a policy, to some.
 from __future__ import annotations
 
 import codecs
-import contextlib
 import os
-import pwd
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, TypeVar, cast
 
@@ -36,6 +33,7 @@ from twisted_netsuite.rexec.collect import (
     notStarted,
 )
 from twisted_netsuite.rexec.launch import Launch, Spawner
+from twisted_netsuite.rexec.permit import SHELL, Terms, baseEnvironment, ownEntry
 from twisted_netsuite.trust.decisions import Decision
 from twisted_netsuite.trust.oversight import UNSEEN, Oversight, causeOf
 from twisted_netsuite.trust.rules import ExecRule
@@ -51,9 +49,6 @@ NO_MESSAGE = b"Have no message"
 #: What a command is answered when no shell is allowed.
 NO_SHELL = "this service runs no shell commands; its operator can allow them with --allow-shell."
 
-#: Gets every command.
-SHELL = b"/bin/sh"
-
 #: What a browser sends first. Any web page can make one send a request to a port of this machine,
 #: with commands in its body: a connection that begins so gets nothing run.
 _HTTP = re.compile(rb"[A-Z]+ \S+ HTTP/\d")
@@ -64,29 +59,6 @@ MAX_LOGGED = 512
 #: Bytes of a command in which its program is looked for: more than any path has, and few enough
 #: that a client cannot keep the process busy with looking.
 MAX_PROGRAM = 4096
-
-#: Names of the server's environment that a command gets; LC_* go with them. Others may hold secrets
-#: of the server, or change what a shell runs.
-ENVIRONMENT = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
-
-
-def commandEnvironment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """
-    Choose what a command gets of an environment.
-
-    @param environment: the server's.
-    @return: the names in L{ENVIRONMENT} and LC_*. Those that name a user tell who runs the command,
-        who may be another than who started the server.
-    """
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if name in ENVIRONMENT or name.startswith("LC_")
-    }
-    with contextlib.suppress(KeyError):
-        user = pwd.getpwuid(os.geteuid())
-        kept |= {"HOME": user.pw_dir, "LOGNAME": user.pw_name, "USER": user.pw_name}
-    return kept
 
 
 def programName(command: bytes) -> str:
@@ -394,9 +366,7 @@ class ClassicExecFactory(ServedFactory):
         except OSError as error:
             reason = f"the command was not started: {error.strerror}."
             return notStarted(Outcome.LIMIT, LimitExceeded(reason))
-        env = {
-            os.fsencode(name): os.fsencode(value) for name, value in commandEnvironment().items()
-        }
+        env = baseEnvironment(ownEntry(), Terms())
         launch = Launch(SHELL, [SHELL, b"-c", line], env, directory)
         return CollectedCommand(self.clock, self._spawner, launch, limits)
 

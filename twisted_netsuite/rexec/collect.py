@@ -145,6 +145,8 @@ class CollectedCommand:
         output = bytes(self._out + self._err)
         if isinstance(ending, NotStarted):
             reason = f"the command was not started: {os.strerror(ending.errno)}."
+            if ending.own:
+                reason = "the command was not started: the service failed, and its log says why."
             return notStarted(Outcome.LIMIT, LimitExceeded(reason))
         if self._cause is not None:
             sentence = f"\nnetsuite: {self._cause} was reached, and the command was ended.\n"

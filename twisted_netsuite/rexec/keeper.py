@@ -9,8 +9,9 @@ to another process before it is reaped, so whoever kills only its own children h
 
 It runs with the standard library alone (C{python -I -S keeper.py DESCRIPTOR}), as small as Python
 gets. Its sockets carry one message a packet. The keeper takes C{fork}, with a socket for the new
-supervisor, and C{settle PID}, answered by C{settled PID} once nothing is left of that supervisor. A
-supervisor says C{ready PID THOROUGH} and takes
+supervisor; C{kill PID}, for a supervisor that does not answer; and C{settle PID}, answered by
+C{settled PID} once nothing is left of that supervisor. A supervisor says C{ready PID THOROUGH} and
+takes
 
   - C{job} with a L{Job}, or C{stored} with a file that holds one: C{started PID} or C{failed ERRNO
     STEP}, and later C{exited STATUS ALONE};
@@ -52,6 +53,14 @@ FIRST_ROUND = 0.005
 #: Seconds between two rounds at the most: what is not gone after several sleeps in the kernel, on a
 #: dead disk perhaps, and looking at it costs time and changes nothing.
 LAST_ROUND = 0.5
+
+#: Seconds that supervisors have to end after the server: all of them do, but those that a command
+#: of their own user keeps on stopping.
+STRAGGLER_LIMIT = KILL_GRACE + 2.0
+
+#: Descriptors that a command may open, unless it raises that itself: the server may have far more,
+#: and there are programs that close all that they might have, or count with C{select}.
+USUAL_DESCRIPTORS = 1024
 
 #: How often all descendants are looked for before they are killed: those that were born while one
 #: looked are found the next time, and in the end all have stopped.
@@ -229,17 +238,17 @@ def bury(pid: int) -> bool:
         return True
 
 
-def left(spared: set[int]) -> set[int]:
+def left(spared: set[int]) -> set[int] | None:
     """
     Reap the children that have ended.
 
     @param spared: those that are not looked at.
-    @return: those that live.
+    @return: those that live; C{None} when that cannot be told now, as descriptors may have run out.
     """
     try:
         return {pid for pid in children() - spared if not bury(pid)}
     except OSError:
-        return set()
+        return None
 
 
 def childrenOf(pid: int) -> set[int]:
@@ -328,19 +337,24 @@ class Rounds:
     def __init__(self) -> None:
         self._pause = FIRST_ROUND
         self._next = 0.0
+        self._due = False
         self._seen: set[int] = set()
 
     @property
     def wait(self) -> float | None:
         """Seconds until the next round is due; C{None} when there is nobody to kill."""
-        return max(0.0, self._next - time.monotonic()) if self._seen else None
+        return max(0.0, self._next - time.monotonic()) if self._due else None
 
-    def kill(self, living: set[int]) -> None:
+    def kill(self, living: set[int] | None) -> None:
         """
         Do a round.
 
-        @param living: children of this process.
+        @param living: children of this process; C{None} when that cannot be told before the next.
         """
+        self._due = living is None or living != set()
+        if living is None:
+            self._next = time.monotonic() + LAST_ROUND
+            return
         if self._seen:
             killTrees(living)
         for pid in living:
@@ -535,7 +549,7 @@ class Supervisor:
             self._sweep()
         if self._rounds is not None:
             self._round(self._rounds)
-        elif self._ended and self._thorough and not left({self._leader}):
+        elif self._ended and self._thorough and left({self._leader}) == set():
             self._swept()
 
     def _leaderEnded(self, result: os.waitid_result) -> None:
@@ -544,7 +558,7 @@ class Supervisor:
         else:
             status = result.si_status | (0x80 if result.si_code == os.CLD_DUMPED else 0)
         self._ended = True
-        alone = self._thorough and not left({self._leader})
+        alone = self._thorough and left({self._leader}) == set()
         if alone:
             bury(self._leader)
             self._free()
@@ -557,8 +571,10 @@ class Supervisor:
         # While the leader is not reaped, the group's number is taken.
         send(signal.SIGKILL, self._leader, group=True)
         living = left({self._leader}) if self._thorough else set()
-        rounds.kill(living | (set() if self._ended else {self._leader}))
-        if self._ended and not living:
+        if living is not None and not self._ended:
+            living.add(self._leader)
+        rounds.kill(living)
+        if self._ended and living == set():
             self._swept()
 
     def _swept(self) -> None:
@@ -727,14 +743,29 @@ class Keeper:
         self._supervisors: set[int] = set()
         self._settling: set[int] = set()
         self._rounds = Rounds()
+        self._killAt: float | None = None
 
     def run(self) -> None:
         """Work until the server is gone, and all supervisors are."""
-        orphans: set[int] = set()
-        while self._attention.open or self._supervisors or orphans:
-            if self._attention.wait(self._rounds.wait):
+        clear = True
+        while self._attention.open or self._supervisors or not clear:
+            if self._attention.wait(self._timeout()):
                 self._take(*self._attention.receive())
-            orphans = self._look()
+            clear = self._look()
+            if not self._attention.open:
+                self._hurry()
+
+    def _timeout(self) -> float | None:
+        pauses = [self._rounds.wait, None if self._attention.open else LAST_ROUND]
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def _hurry(self) -> None:
+        """Let supervisors end that were stopped: a command of the server's own user can do that."""
+        now = time.monotonic()
+        if self._killAt is None:
+            self._killAt = now + STRAGGLER_LIMIT
+        for pid in self._supervisors:
+            send(signal.SIGCONT if now < self._killAt else signal.SIGKILL, pid)
 
     def _take(self, message: bytes, descriptors: list[int]) -> None:
         word, _, rest = message.partition(b" ")
@@ -743,6 +774,8 @@ class Keeper:
                 self._fork(channel)
         elif word == b"settle":
             self._settling.add(int(rest))
+        elif word == b"kill" and int(rest) in self._supervisors:
+            send(signal.SIGKILL, int(rest))
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -763,16 +796,21 @@ class Keeper:
         finally:
             os._exit(status)
 
-    def _look(self) -> set[int]:
-        """See which supervisors are gone, and kill what is nobody's."""
+    def _look(self) -> bool:
+        """
+        See which supervisors are gone, and kill what is nobody's.
+
+        @return: whether nothing is.
+        """
         self._supervisors -= {pid for pid in self._supervisors if bury(pid)}
         orphans = left(self._supervisors) if self._thorough else set()
         self._rounds.kill(orphans)
-        if not orphans:
-            for pid in self._settling - self._supervisors:
-                self._attention.say(b"settled %d" % pid)
-            self._settling &= self._supervisors
-        return orphans
+        if orphans != set():
+            return False
+        for pid in self._settling - self._supervisors:
+            self._attention.say(b"settled %d" % pid)
+        self._settling &= self._supervisors
+        return True
 
 
 def hasProcesses() -> bool:
@@ -793,6 +831,9 @@ def main(arguments: Sequence[str]) -> None:
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft > USUAL_DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (USUAL_DESCRIPTORS, hard))
     thorough = becomeSubreaper() and hasProcesses()
     channel = socket.socket(fileno=int(arguments[0]))
     channel.set_inheritable(False)

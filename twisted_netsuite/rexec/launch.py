@@ -124,24 +124,35 @@ class NotStarted:
 
     @ivar errno: what the system says.
     @ivar what: what could not be done, as C{run /bin/nothing} or C{enter /nowhere}.
+    @ivar own: whether this says nothing of the command, as the service itself has failed; its log
+        tells why.
     """
 
     errno: int
     what: str
+    own: bool = False
 
 
 @dataclass(frozen=True)
 class Lost:
     """
-    Nobody knows how the command ended, as what watched it is gone; nothing of it runs any more.
+    Nobody knows how the command ended, as what watched it is gone.
+
+    @ivar clear: whether it is known that nothing of it runs any more.
     """
+
+    clear: bool = True
 
 
 Ending = Exited | Signalled | NotStarted | Lost
 
 
 class CommandReceiver(Protocol):
-    """Gets what becomes of a command; nothing is called before the spawner has returned."""
+    """
+    Gets what becomes of a command; nothing is called before the spawner has returned.
+
+    One that raises has missed something: its command is killed, and L{Lost}.
+    """
 
     def started(self, pid: int) -> None:
         """
@@ -167,7 +178,12 @@ class CommandReceiver(Protocol):
         """Learn that the command reads no more: what is written from here on is dropped."""
 
     def commandEnded(self, ending: Ending) -> None:
-        """Learn how it ended; nothing comes after this, and none of its processes is left."""
+        """
+        Learn how it ended; nothing comes after this.
+
+        None of its processes is left, but for those that the kernel does not let go, and where
+        the ending says otherwise.
+        """
 
 
 class RunningCommand(Protocol):

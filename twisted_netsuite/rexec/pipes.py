@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import struct
 import termios
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -43,20 +45,27 @@ class OutputReader:
     """
 
     def __init__(
-        self, reactor: Any, received: Callable[[bytes], object], changed: Callable[[], object]
+        self,
+        reactor: Any,
+        received: Callable[[bytes], object],
+        changed: Callable[[], object],
+        broken: Callable[[], object],
     ) -> None:
         """
         @param reactor: watches the pipe.
         @param received: gets what was read.
         @param changed: called after C{reading} or C{open} may have changed.
+        @param broken: called when it cannot be read to its end.
         """
         self.open = True
         self._reactor = reactor
         self._received = received
         self._changed = changed
+        self._broken = broken
         self._descriptor = -1
         self._allowed = 0
         self._begun = False
+        self._unwritten = False
         self._paused = False
         self._watched = False
         self._grown = False
@@ -117,6 +126,7 @@ class OutputReader:
         """Take what is there."""
         if self.reading:
             self._take()
+            self._look()
 
     def _take(self) -> int:
         """Read once, and tell how much that was: nothing when nothing is there, or all was."""
@@ -160,9 +170,22 @@ class OutputReader:
             taken += count
         if self.reading:
             self.close()
+        self._look()
+
+    def unwritten(self) -> None:
+        """Nobody writes any more: end with the last byte, for which nothing need be allowed."""
+        self._unwritten = True
+        self._look()
+
+    def _look(self) -> None:
+        """Close what holds nothing, and never will again."""
+        if self._unwritten and self.open and not holds(self._descriptor):
+            self.close()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The pipe has ended, which some reactors notice without a read."""
+        """The pipe has ended, which some reactors notice without a read; or a read has failed."""
+        if self.open and not reason.check(ConnectionDone):
+            self._broken()
         self.close()
 
     def close(self) -> None:
@@ -178,7 +201,7 @@ class OutputReader:
             self._watched = False
             self._reactor.removeReader(self)
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            closeSoon(self._reactor, self._descriptor)
             self._descriptor = -1
 
 
@@ -191,17 +214,23 @@ class InputWriter:
     """
 
     def __init__(
-        self, reactor: Any, taken: Callable[[int], object], lost: Callable[[], object]
+        self,
+        reactor: Any,
+        taken: Callable[[int], object],
+        lost: Callable[[], object],
+        broken: Callable[[], object],
     ) -> None:
         """
         @param reactor: watches the pipe.
         @param taken: called with the number of bytes that have reached the pipe.
         @param lost: called when nobody reads them.
+        @param broken: called when it cannot be written to, though somebody may read.
         """
         self.open = True
         self._reactor = reactor
         self._taken = taken
         self._lost = lost
+        self._broken = broken
         self._descriptor = -1
         self._waiting = bytearray()
         self._ending = False
@@ -288,20 +317,53 @@ class InputWriter:
         self._lost()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nobody reads the pipe any more."""
-        if self.open:
+        """Nobody reads the pipe any more; or a write has failed."""
+        if not self.open:
+            return
+        if reason.check(ConnectionDone, ConnectionLost):
             self._fail()
+        else:
+            self._broken()
+            self.halt()
 
-    def close(self) -> None:
-        """Drop what was not written."""
+    def halt(self) -> None:
+        """Drop what was not written, and do not let it seem that this was all."""
         self.open = False
         self._waiting.clear()
         if self._watched:
             self._watched = False
             self._reactor.removeWriter(self)
+
+    def close(self) -> None:
+        """Drop what was not written."""
+        self.halt()
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            closeSoon(self._reactor, self._descriptor)
             self._descriptor = -1
+
+
+def closeSoon(reactor: Any, descriptor: int) -> None:
+    """
+    Close a descriptor that a reactor has watched, in the reactor's next turn.
+
+    In this one there may be more events of it to come. Were its number given to another by then,
+    that one would be taken to have ended.
+
+    @param reactor: watches it no more.
+    @param descriptor: the descriptor.
+    """
+    reactor.callLater(0, os.close, descriptor)
+
+
+def holds(descriptor: int) -> bool:
+    """
+    Tell whether there is something to read.
+
+    @param descriptor: of a pipe or a terminal.
+    """
+    look = select.poll()
+    look.register(descriptor, select.POLLIN)
+    return any(event & select.POLLIN for _, event in look.poll(0))
 
 
 def terminalEnd(descriptor: int) -> bytes:

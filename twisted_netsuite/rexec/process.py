@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 
 from twisted_netsuite.rexec.keeper import KILL_GRACE, MAX_MESSAGE, Job
 from twisted_netsuite.rexec.launch import (
@@ -31,12 +32,24 @@ from twisted_netsuite.rexec.pipes import (
     foregroundGroup,
     setSize,
 )
-from twisted_netsuite.rexec.supervision import SWEEP_LIMIT, Prepared, Supervisor, SupervisorPool
+from twisted_netsuite.rexec.supervision import (
+    SWEEP_LIMIT,
+    Prepared,
+    Supervisor,
+    SupervisorPool,
+    Waiting,
+)
+
+P = ParamSpec("P")
 
 #: Seconds that streams are still read after the command itself has ended, while something that it
 #: left behind may write to them; time in which nothing may be read does not count. What the command
 #: wrote is in the pipes already.
 DRAIN_LIMIT = 0.5
+
+#: Seconds that a supervisor has to say that it has started a command, or cannot: one that its
+#: command has stopped before never does. It takes milliseconds where nothing is wrong.
+START_LIMIT = 10.0
 
 #: Bytes of a command's strings: Linux takes 2 MiB of them where the stack may have the usual 8, and
 #: says so itself when there are more. This only bounds what is copied before it can.
@@ -72,11 +85,9 @@ class ProcessSpawner:
         self._killGrace = killGrace
         self._pool = SupervisorPool(reactor)
         self._running: set[CommandProcess] = set()
-        self._stopping: Deferred[None] | None = None
-
-    def start(self) -> None:
-        """Have everything ready before the first command comes, which is faster then."""
-        self._pool.warm()
+        self._stopping = False
+        self._awaitingEnds = Waiting()
+        self._awaitingStop = Waiting()
 
     def __call__(self, launch: Launch, receiver: CommandReceiver) -> CommandProcess:
         """
@@ -91,16 +102,16 @@ class ProcessSpawner:
         )
         self._running.add(command)
         command.onGone = self._forget
-        if self._stopping is None:
-            self._pool.run(command)
+        if self._stopping:
+            command.refuseStopping()
         else:
-            command.refuse(errno.ESHUTDOWN, "the service is stopping")
+            self._pool.run(command)
         return command
 
     def _forget(self, command: CommandProcess) -> None:
         self._running.discard(command)
-        if self._stopping is not None and not self._running:
-            self._stopping.callback(None)
+        if not self._running:
+            self._awaitingEnds.fire()
 
     def stop(self) -> Deferred[None]:
         """
@@ -108,26 +119,29 @@ class ProcessSpawner:
 
         @return: fires once nothing is left; another command may be started after that.
         """
-        if self._stopping is None:
-            self._stopping = Deferred()
-            self._stopping.addCallback(lambda _: self._pool.stop()).addCallback(self._stopped)
-            for command in list(self._running):
-                command.kill()
-            if not self._running:
-                self._stopping.callback(None)
-        stopped: Deferred[None] = Deferred()
-        if self._stopping is None:
-            stopped.callback(None)
-        else:
-            self._stopping.addCallback(lambda _: stopped.callback(None))
+        stopped = self._awaitingStop.join()
+        if not self._stopping:
+            self._stopping = True
+            Deferred.fromCoroutine(self._stop())
         return stopped
 
-    def _stopped(self, _: None) -> None:
-        self._stopping = None
+    async def _stop(self) -> None:
+        for command in list(self._running):
+            command.kill()
+        if self._running:
+            await self._awaitingEnds.join()
+        await self._pool.stop()
+        # Those that came meanwhile were refused, and may have yet to be told.
+        if self._running:
+            await self._awaitingEnds.join()
+        self._stopping = False
+        self._awaitingStop.fire()
 
 
 class CommandProcess:
     """A command that is, or will be, a process."""
+
+    log = Logger()
 
     def __init__(
         self,
@@ -152,9 +166,11 @@ class CommandProcess:
         self._launch = launch
         self._receiver = receiver
         self._killGrace = killGrace
-        self._out = OutputReader(reactor, receiver.outReceived, self._changed)
-        self._err = OutputReader(reactor, receiver.errReceived, self._changed)
-        self._in = InputWriter(reactor, receiver.stdinTaken, receiver.stdinLost)
+        out, err = self._telling(receiver.outReceived), self._telling(receiver.errReceived)
+        self._out = OutputReader(reactor, out, self._changed, self._break)
+        self._err = OutputReader(reactor, err, self._changed, self._break)
+        taken, lost = self._telling(receiver.stdinTaken), self._telling(receiver.stdinLost)
+        self._in = InputWriter(reactor, taken, lost, self._break)
         self._size = launch.terminal
         self._held = -1
         self._prepared: Prepared | None = None
@@ -163,6 +179,9 @@ class CommandProcess:
         self._guard: IDelayedCall | None = None
         #: Whether it ends although not all of its output was allowed to be read.
         self._cut = False
+        #: Whether its receiver has missed something.
+        self._broken = False
+        self._begun = False
         self._ending: Ending | None = None
         self._sweeping = False
         self._clear = False
@@ -252,6 +271,26 @@ class CommandProcess:
         if not self._supervisor.channel.send(message) and not message.startswith(b"signal"):
             # It takes nothing any more. Without its socket it ends the command by itself.
             self._supervisor.channel.shutdown()
+
+    def _telling(self, tell: Callable[P, object]) -> Callable[P, None]:
+        """Let what a receiver raises end its own command, and no other."""
+
+        def told(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                tell(*args, **kwargs)
+            except Exception:
+                self.log.failure("What a command did could not be taken; it is killed.")
+                self._break()
+
+        return told
+
+    def _break(self) -> None:
+        """Kill it: what has come of it so far must not be taken for all that there was."""
+        self._broken = True
+        self._in.halt()
+        self.kill()
+        for reader in (self._out, self._err):
+            reader.close()
 
     # What is asked of it before it starts.
 
@@ -357,6 +396,7 @@ class CommandProcess:
         assert self._prepared is not None
         closeAll(self._prepared.descriptors)
         self._supervisor = supervisor
+        self._watchOver(START_LIMIT)
         if self._launch.terminal is None and not self._launch.stdin:
             self._in.close()
 
@@ -367,12 +407,16 @@ class CommandProcess:
         @param number: what the system says.
         @param why: in words.
         """
-        self._refused(number, f"{self._words('run')}, as {why}")
+        self._refused(number, f"{self._words('run')}, as {why}", own=True)
 
-    def _refused(self, number: int, what: str) -> None:
+    def refuseStopping(self) -> None:
+        """Learn that it came too late."""
+        self._refused(errno.ESHUTDOWN, f"{self._words('run')}, as the service is stopping")
+
+    def _refused(self, number: int, what: str, own: bool = False) -> None:
         if self._prepared is not None and self._supervisor is None:
             closeAll(self._prepared.descriptors)
-        self._ending = NotStarted(number, what)
+        self._ending = NotStarted(number, what, own)
         self._closeStreams()
         # Nothing is called before the spawner has returned.
         self._reactor.callLater(0, self._finish)
@@ -383,7 +427,10 @@ class CommandProcess:
 
         @param pid: the number of its first process.
         """
-        self._receiver.started(pid)
+        self._begun = True
+        if not self._cut:
+            self._stopGuard()
+        self._telling(self._receiver.started)(pid)
         # Not before: a pipe may be looked at earlier than the socket that tells of the start.
         for stream in (self._out, self._err, self._in):
             stream.begin()
@@ -430,9 +477,15 @@ class CommandProcess:
         self._free()
         self._cleared()
 
-    def lost(self) -> None:
-        """Learn that its supervisor is gone, and whatever it watched."""
-        self._ending = self._ending or Lost()
+    def lost(self, clear: bool) -> None:
+        """
+        Learn that its supervisor is gone.
+
+        @param clear: whether it is known that whatever it watched is, too.
+        """
+        self._ending = self._ending or Lost(clear)
+        # Of one that nobody knows to have started, nothing is read.
+        self._cut = self._cut or not self._begun
         self._cleared()
 
     def _free(self) -> None:
@@ -450,6 +503,8 @@ class CommandProcess:
         self._in.close()
         self._stopGuard()
         self._drain.restart()
+        for reader in self._open:
+            reader.unwritten()
         self._changed()
 
     @property
@@ -490,12 +545,22 @@ class CommandProcess:
 
     def _watchOver(self, seconds: float) -> None:
         self._stopGuard()
-        self._guard = self._reactor.callLater(seconds, self._abandon)
+        self._guard = self._reactor.callLater(seconds, self._overdue)
 
     def _stopGuard(self) -> None:
         if self._guard is not None and self._guard.active():
             self._guard.cancel()
         self._guard = None
+
+    def _overdue(self) -> None:
+        """
+        Have its supervisor killed, which may have been stopped, as a command of the server's own
+        user can do: its keeper sweeps then.
+        """
+        if self._supervisor is not None and self._supervisor.kill():
+            self._guard = self._reactor.callLater(SWEEP_LIMIT, self._abandon)
+        else:
+            self._abandon()
 
     def _abandon(self) -> None:
         """What was killed is not gone, as it sleeps in the kernel: wait no longer."""
@@ -503,7 +568,7 @@ class CommandProcess:
         if self._supervisor is not None:
             supervisor, self._supervisor = self._supervisor, None
             supervisor.abandon()
-        self._ending = self._ending or Lost()
+        self._ending = self._ending or Lost(clear=False)
         self._cut = True
         self._cleared()
 
@@ -521,10 +586,11 @@ class CommandProcess:
         self._stopGuard()
         self._drain.count(False)
         assert self._ending is not None
-        try:
-            self._receiver.commandEnded(self._ending)
-        finally:
-            self.onGone(self)
+        ending = self._ending
+        if self._broken:
+            ending = Lost(ending.clear if isinstance(ending, Lost) else True)
+        self._telling(self._receiver.commandEnded)(ending)
+        self.onGone(self)
 
 
 class Drain:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.rexec import keeper
+from twisted_netsuite.rexec.pipes import closeSoon
 
 #: Supervisors without a command that are kept for the next ones: a fork takes longer than /bin/true
 #: does, and each costs 0.6 MB.
@@ -37,6 +39,10 @@ KEEPER_TIMEOUT = 10.0
 #: Seconds that processes which were killed may take to be gone. Those that take longer sleep in the
 #: kernel; they go as soon as it lets them, but nobody waits any more.
 SWEEP_LIMIT = 5.0
+
+#: Seconds until a keeper that has closed its socket is looked for again, each time twice as many:
+#: it is gone some microseconds later.
+FIRST_LOOK = 0.001
 
 #: Messages that are taken at a time before others get their turn.
 MESSAGES_AT_ONCE = 8
@@ -78,8 +84,35 @@ class Supervised(Protocol):
     def swept(self) -> None:
         """Learn that nothing of it is left."""
 
-    def lost(self) -> None:
-        """Learn that the supervisor is gone, and after it whatever it watched."""
+    def lost(self, clear: bool) -> None:
+        """
+        Learn that the supervisor is gone.
+
+        @param clear: whether it is known that whatever it watched is, too.
+        """
+
+
+class Waiting:
+    """Those who wait for the same thing."""
+
+    def __init__(self) -> None:
+        self._all: list[Deferred[None]] = []
+
+    def join(self) -> Deferred[None]:
+        """
+        Wait.
+
+        @return: fires with the others.
+        """
+        fired: Deferred[None] = Deferred()
+        self._all.append(fired)
+        return fired
+
+    def fire(self) -> None:
+        """Let all of them go on."""
+        waiting, self._all = self._all, []
+        for fired in waiting:
+            fired.callback(None)
 
 
 @implementer(IReadDescriptor)
@@ -162,7 +195,7 @@ class Channel:
         if self._open:
             self._open = False
             self._reactor.removeReader(self)
-            self._socket.close()
+            closeSoon(self._reactor, self._socket.detach())
             self._ended()
 
 
@@ -212,6 +245,14 @@ class Supervisor:
             self.command = None
             self._pool.freed(self)
 
+    def kill(self) -> bool:
+        """
+        End it, as it does not answer; its keeper sees to what it leaves.
+
+        @return: whether there is somebody to do so.
+        """
+        return self.keeper.killSupervisor(self.pid)
+
     def abandon(self) -> None:
         """Let it go, with whatever it still waits for."""
         self.command = None
@@ -242,7 +283,7 @@ class Supervisor:
         command, self.command = self.command, None
         self._pool.gone(self)
         if command is not None:
-            self.keeper.settled(self.pid).addCallback(lambda _: command.lost())
+            self.keeper.settled(self.pid).addCallback(command.lost)
 
 
 class KeeperProcess:
@@ -261,7 +302,7 @@ class KeeperProcess:
         """
         self.alive = True
         self._pool = pool
-        self._settling: dict[int, Deferred[None]] = {}
+        self._settling: dict[int, Deferred[bool]] = {}
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             try:
@@ -289,20 +330,38 @@ class KeeperProcess:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             # A keeper that cannot take it lets it end at once.
-            self.channel.send(b"fork", [its.fileno()])
+            self._tell(b"fork", [its.fileno()])
         return Supervisor(self._pool, self, ours)
 
-    def settled(self, pid: int) -> Deferred[None]:
+    def killSupervisor(self, pid: int) -> bool:
+        """
+        Have a supervisor killed, and after it whatever it watched.
+
+        @param pid: its number.
+        @return: whether the keeper was there to be asked.
+        """
+        return self.alive and self._tell(b"kill %d" % pid)
+
+    def _tell(self, message: bytes, descriptors: Sequence[int] = ()) -> bool:
+        self.wake()
+        return self.channel.send(message, descriptors)
+
+    def wake(self) -> None:
+        """Let it go on: a command of the server's own user can have stopped it."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def settled(self, pid: int) -> Deferred[bool]:
         """
         Wait until nothing is left of a supervisor that is gone.
 
         @param pid: its number.
-        @return: fires then; also when the keeper is gone, or after L{SWEEP_LIMIT}.
+        @return: fires with C{True} then; with C{False} when the keeper is gone, or after
+            L{SWEEP_LIMIT}.
         """
-        if not self.alive or not self.channel.send(b"settle %d" % pid):
-            return succeed(None)
+        if not self.alive or not self._tell(b"settle %d" % pid):
+            return succeed(False)
         settled = self._settling[pid] = Deferred()
-        settled.addTimeout(SWEEP_LIMIT, self._pool.reactor, lambda _, __: None)
+        settled.addTimeout(SWEEP_LIMIT, self._pool.reactor, lambda _, __: False)
         return settled
 
     def kill(self) -> None:
@@ -312,18 +371,24 @@ class KeeperProcess:
     def _received(self, message: bytes) -> None:
         settled = self._settling.pop(int(message.split()[1]), None)
         if settled is not None and not settled.called:
-            settled.callback(None)
+            settled.callback(True)
 
     def _ended(self) -> None:
+        # Not killed: a reactor that stops lets go of all sockets, and the keeper has work then.
         self.alive = False
-        # Its socket ends when it does, so this is a matter of microseconds.
-        self._process.kill()
-        self._process.wait()
         settling, self._settling = self._settling, {}
         for settled in settling.values():
             if not settled.called:
-                settled.callback(None)
+                settled.callback(False)
         self._pool.keeperGone(self)
+        self._reap(FIRST_LOOK)
+
+    def _reap(self, pause: float) -> None:
+        # Waiting for it would halt the server for as long as the kernel does not let it go.
+        if self._process.poll() is None and pause < SWEEP_LIMIT:
+            self._pool.reactor.callLater(pause, self._reap, pause * 2)
+        else:
+            self._pool.keeperReaped(self)
 
 
 def keeperCommand(descriptor: int) -> list[str]:
@@ -356,8 +421,11 @@ class SupervisorPool:
         self._all: set[Supervisor] = set()
         self._keepers: set[KeeperProcess] = set()
         self._timer: IDelayedCall | None = None
-        self._stopping: Deferred[None] | None = None
+        self._stopping = False
+        self._stopTimer: IDelayedCall | None = None
+        self._awaitingStop = Waiting()
         self._warned = False
+        self._troubled = False
 
     def run(self, command: Supervised) -> None:
         """
@@ -365,9 +433,6 @@ class SupervisorPool:
 
         @param command: what.
         """
-        if self._stopping is not None:
-            command.refuse(errno.ESHUTDOWN, "the service is stopping")
-            return
         self._waiting.append(command)
         self._dispatch()
 
@@ -384,10 +449,6 @@ class SupervisorPool:
             return False
         return True
 
-    def warm(self) -> None:
-        """Have a supervisor ready before the first command comes."""
-        self._order()
-
     def _dispatch(self) -> None:
         while self._waiting and self._idle:
             command = self._waiting[0]
@@ -398,7 +459,7 @@ class SupervisorPool:
 
     def _order(self) -> None:
         """Ask for as many supervisors as are wanted: one for the next command is always."""
-        if self._stopping is not None:
+        if self._stopping:
             return
         wanted = len(self._waiting) + (not self._idle)
         try:
@@ -421,15 +482,26 @@ class SupervisorPool:
     def _refuse(self, number: int, why: str) -> None:
         """Refuse the commands that no supervisor is coming for."""
         while len(self._waiting) > len(self._forking):
+            self._complain(number, why)
             self._waiting.pop().refuse(number, why)
+
+    def _complain(self, number: int, why: str) -> None:
+        """Log it, once for all commands that meet the same trouble."""
+        if not self._troubled:
+            self._troubled = True
+            self.log.error(
+                "No command can be started, as {why}: {error}.", why=why, error=os.strerror(number)
+            )
 
     def _late(self) -> None:
         self._timer = None
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, deque()
+        why = "what starts commands did not answer"
+        self._complain(errno.ETIMEDOUT, why)
         for command in waiting:
-            command.refuse(errno.ETIMEDOUT, "what starts commands did not answer")
+            command.refuse(errno.ETIMEDOUT, why)
         if self._keeper is not None:
             self._keeper.kill()
             # It is not asked again, although its end is yet to be heard of.
@@ -447,6 +519,7 @@ class SupervisorPool:
         @param supervisor: has just been forked.
         """
         self._progress()
+        self._troubled = False
         self._forking.discard(supervisor)
         if supervisor.keeper is self._keeper:
             self._proven = True
@@ -465,7 +538,7 @@ class SupervisorPool:
         @param supervisor: has none.
         """
         foreign = supervisor.keeper is not self._keeper
-        if foreign or self._stopping is not None or (not self._waiting and len(self._idle) >= WARM):
+        if foreign or self._stopping or (not self._waiting and len(self._idle) >= WARM):
             # One without its keeper would leave orphans if it were killed.
             supervisor.channel.shutdown()
         else:
@@ -495,14 +568,23 @@ class SupervisorPool:
 
         @param gone: has ended.
         """
-        self._keepers.discard(gone)
         if gone is self._keeper:
             self._forsake(gone)
+            if self._stopping:
+                return
             if not self._proven:
                 self._progress()
                 self._refuse(errno.ECHILD, "what starts commands has ended at once")
             elif self._waiting:
                 self._order()
+
+    def keeperReaped(self, gone: KeeperProcess) -> None:
+        """
+        Wait no longer for a keeper.
+
+        @param gone: has ended, and is no process any more.
+        """
+        self._keepers.discard(gone)
         self._checkStopped()
 
     def _forsake(self, gone: KeeperProcess) -> None:
@@ -519,30 +601,32 @@ class SupervisorPool:
 
         @return: fires once they are gone.
         """
-        if self._stopping is None:
-            self._stopping = Deferred()
+        if not self._stopping:
+            self._stopping = True
             self._progress()
             for supervisor in list(self._all):
                 supervisor.channel.shutdown()
             for process in list(self._keepers):
+                process.wake()
                 process.channel.shutdown()
-            self._timer = self.reactor.callLater(SWEEP_LIMIT, self._giveUp)
+            self._stopTimer = self.reactor.callLater(SWEEP_LIMIT, self._giveUp)
             self._idle.clear()
             self.reactor.callLater(0, self._checkStopped)
-        stopped: Deferred[None] = Deferred()
-        self._stopping.addCallback(lambda _: stopped.callback(None))
-        return stopped
+        return self._awaitingStop.join()
 
     def _giveUp(self) -> None:
-        self._timer = None
-        for process in list(self._keepers):
-            process.kill()
+        self._stopTimer = None
         for supervisor in list(self._all):
             supervisor.channel.close()
+        for process in list(self._keepers):
+            process.kill()
+            process.channel.close()
 
     def _checkStopped(self) -> None:
-        if self._stopping is not None and not self._all and not self._keepers:
-            self._progress()
+        if self._stopping and not self._all and not self._keepers:
+            if self._stopTimer is not None:
+                self._stopTimer.cancel()
+                self._stopTimer = None
             self._keeper = None
-            stopping, self._stopping = self._stopping, None
-            stopping.callback(None)
+            self._stopping = False
+            self._awaitingStop.fire()
