@@ -286,9 +286,10 @@ class GivenTests(AllowTestCase):
         self.assertEqual(EVERYBODY, ("cert:*", "unix:*", "token:*", "anonymous"))
 
     def test_given(self) -> None:
-        """With it come a terminal and a life without connection, and no place and no user."""
+        """With it comes a life without connection; no terminal, no place and no user."""
         source = self.allow("git")
-        self.assertTrue(self.ask(source, b"git", pty=Terminal(), onDisconnect="detach", stdin=True))
+        self.assertTrue(self.ask(source, b"git", onDisconnect="detach", stdin=True))
+        self.assertFalse(self.ask(source, b"git", pty=Terminal()))
         self.assertFalse(self.ask(source, b"git", cwd=b"/"))
         self.assertFalse(self.ask(source, b"git", user="root"))
         self.assertIsNone(self.launch(source, Start(channel=1, argv=(b"git",))).account)
@@ -345,7 +346,7 @@ class GivenTests(AllowTestCase):
                 self.assertEqual(faults, [])
                 if source is words:
                     wanted = (b"git", b'a"b', b"/srv/x", b"-y")
-                    self.assertTrue(self.ask(FixedPolicy(policy), *wanted, pty=Terminal()))
+                    self.assertTrue(self.ask(FixedPolicy(policy), *wanted, onDisconnect="detach"))
 
     def test_review(self) -> None:
         """Nothing is suspicious in a policy of such words."""

@@ -180,7 +180,7 @@ class BadServerTests(ClientCase):
             self.clock.advance(0.2)
             sentence = self.failureResultOf(asked, TimedOut).value.sentence
             self.assertIn("there:7512 did not answer within 5 s", sentence)
-            self.assertIn("--timeout", sentence)
+            self.assertIn("give it longer", sentence)
 
     def test_closes(self) -> None:
         """A server that closes before it has answered is told from one that is slow."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from twisted.internet.task import Clock
 from twisted.protocols.basic import FileSender
@@ -68,6 +68,7 @@ from twisted_netsuite.rexec.outcome import Exited, Signalled
 from twisted_netsuite.rexec.serverchannel import INPUT_WINDOW
 from twisted_netsuite.rexec.streams import INPUT_BUFFER, InputStream, OutputStream
 from twisted_netsuite.testing import MemoryEndpoint
+from twisted_netsuite.wire.session import MAX_DATA
 from twisted_netsuite.wire.text import cleanText
 
 NO_REASON = "The server gives no reason."
@@ -349,6 +350,19 @@ class RunTests(ClientTestCase):
             "The first 5 bytes of stdout of the command abc were taken before, and are not kept "
             "any more; attach to it for the rest.",
         )
+
+    def test_wrongInput(self) -> None:
+        """Input that is no bytes is refused before anything is started."""
+        for wrong in ("text", 5, ["a"]):
+            with self.assertRaises(TypeError):
+                self.session.run(["cat"], input=cast(Any, wrong))
+        self.flush()
+        self.assertEqual(self.server.commands, [])
+        for right in (bytearray(b"ab"), memoryview(b"ab")):
+            self.session.run(["cat"], input=cast(Any, right))
+            script = self.script().start()
+            self.flush()
+            self.assertEqual((bytes(script.got), script.inputEnded), (b"ab", True))
 
     def test_wrongEnd(self) -> None:
         """A command is never said to have ended well when an END does not fit what has come."""
@@ -797,12 +811,59 @@ class OutputTests(ClientTestCase):
             def registerProducer(self, producer: IProducer, streaming: bool) -> None:
                 raise RuntimeError("taken")
 
-        out = Sink()
-        with self.assertRaises(RuntimeError):
-            self.session.start(["x"], stdout=out, stderr=Taken())
-        self.assertIsNone(out.producer)
+        out, taken = Sink(), Taken()
+        for stdout, stderr in ((out, taken), (taken, out), (taken, taken)):
+            self.error(self.session.start(["x"], stdout=stdout, stderr=stderr), RuntimeError)
+            self.error(self.session.attach("abc", stdout=stdout, stderr=stderr), RuntimeError)
+            self.assertIsNone(out.producer)
         self.flush()
-        self.assertEqual(self.server.commands, [])
+        self.assertEqual((self.server.commands, self.session._channels), ([], {}))
+        self.assertEqual(self.begin()[1].asked.channel, 1)
+
+    def test_goneBefore(self) -> None:
+        """A consumer that has lost its connection before takes no command, and nothing is sent."""
+
+        class Gone(Sink):
+            def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+                super().registerProducer(producer, streaming)
+                self.producer.stopProducing()
+
+        out, gone = Sink(), Gone()
+        for stdout, stderr, name in (
+            (out, gone, "stderr"),
+            (gone, out, "stdout"),
+            (gone, gone, "stdout"),
+        ):
+            starting = self.session.start(["x"], stdout=stdout, stderr=stderr)
+            error = self.error(starting, ConnectionFailed)
+            self.assertEqual(error.sentence, f"Nobody takes {name} of the command any more.")
+            self.assertEqual((out.producer, gone.producer), (None, None))
+        self.flush()
+        self.assertEqual((self.server.commands, self.server.closedWith), ([], []))
+
+    def test_emptyConsumer(self) -> None:
+        """A consumer that is false, as a container of nothing is, gets the output all the same."""
+
+        class Container(Sink):
+            def __len__(self) -> int:
+                return len(self.data)
+
+        out, err = Container(), Container()
+        command, script = self.begin(stdout=out, stderr=err)
+        script.out(b"abc")
+        script.err(b"!")
+        self.finish(script)
+        self.successResultOf(command.whenEnded())
+        self.assertEqual((out.data, err.data), (b"abc", b"!"))
+
+    def test_surface(self) -> None:
+        """What a caller holds has what is for callers, and nothing that is for the session."""
+        command, _ = self.begin()
+        self.assertEqual(
+            {each for each in dir(command) if not each.startswith("_")},
+            {"id", "known", "pty", "stdin", "stdout", "stderr", "outcome", "status"}
+            | {"whenEnded", "signal", "resize", "cancel", "detach"},
+        )
 
     def test_notStarted(self) -> None:
         """The consumers of a command that is not started are let go."""
@@ -860,6 +921,88 @@ class OutputTests(ClientTestCase):
         self.finish(script)
         self.successResultOf(command.whenEnded())
         self.assertEqual({"stdout": out.data, "stderr": err.data}, wanted)
+
+
+class JoinedTests(ClientTestCase):
+    """One consumer for both streams."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.both = Sink()
+        self.command, self.remote = self.begin(stdout=self.both, stderr=self.both)
+
+    def write(self, *pieces: bytes) -> None:
+        """Let the command write, to its two streams in turn."""
+        for number, piece in enumerate(pieces):
+            (self.remote.err if number % 2 else self.remote.out)(piece)
+        self.flush()
+
+    def test_order(self) -> None:
+        """It gets both in the order in which they come; each is counted, and checked, by itself."""
+        self.write(b"a", b"BB", b"c", b"DD")
+        self.assertEqual(self.both.data, b"aBBcDD")
+        self.finish(self.remote)
+        ended = self.successResultOf(self.command.whenEnded())
+        self.assertEqual((ended.stdout.count, ended.stderr.count), (2, 4))
+        self.assertIsNone(self.both.producer)
+
+    def test_stalled(self) -> None:
+        """While it is paused neither stream goes on, and the end waits for both."""
+        self.both.pausesAt = 1
+        producer = self.both.producer
+        self.write(b"a", b"b", b"c", b"d")
+        self.assertEqual(self.both.data, b"a")
+        self.finish(self.remote)
+        ending = self.command.whenEnded()
+        # What a stream has kept comes at once, and the two take turns.
+        for seen in (b"abd", b"abdc"):
+            self.assertNoResult(ending)
+            producer.resumeProducing()
+            self.assertEqual(self.both.data, seen)
+        self.successResultOf(ending)
+
+    def test_pausedBefore(self) -> None:
+        """A consumer that is paused as it takes the first gets nothing of the second either."""
+
+        class Paused(Sink):
+            def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+                super().registerProducer(producer, streaming)
+                self.producer.pauseProducing()
+
+        self.both = Paused()
+        self.command, self.remote = self.begin(stdout=self.both, stderr=self.both)
+        self.write(b"a", b"b")
+        self.assertEqual(self.both.data, b"")
+        self.both.producer.resumeProducing()
+        self.assertEqual(sorted(self.both.data), sorted(b"ab"))
+
+    def test_turns(self) -> None:
+        """Of two streams without end neither waits for ever for the other."""
+        self.both.pausesAt = 0
+        for _ in range(20):
+            self.write(b"o" * MAX_DATA, b"e" * MAX_DATA)
+            self.both.producer.resumeProducing()
+        out, err = self.command.stdout.at, self.command.stderr.at
+        self.assertLessEqual(abs(out - err), 2 * MAX_DATA)
+
+    def test_stops(self) -> None:
+        """One that takes no more ends the command, and is let go once."""
+        self.both.producer.stopProducing()
+        self.flush()
+        self.assertTrue(self.remote.cancelled)
+        self.assertIsNone(self.both.producer)
+        self.finish(self.remote, Signalled(name="TERM", number=15))
+        self.error(self.command.whenEnded(), ConnectionFailed)
+
+    def test_raises(self) -> None:
+        """One that raises ends the command, and gets nothing more of either stream."""
+        self.both.failure = OSError("full")
+        self.write(b"a", b"b")
+        self.both.failure = None
+        self.write(b"c", b"d")
+        self.assertEqual((self.both.data, self.both.producer), (b"", None))
+        self.finish(self.remote, Signalled(name="TERM", number=15))
+        self.error(self.command.whenEnded(), OSError)
 
 
 class InputTests(ClientTestCase):
@@ -1552,6 +1695,17 @@ class ConnectTests(SynchronousTestCase):
         failed = connectExec(endpoint, Clock(), name=NAME, user="bob")
         self.failureResultOf(failed, ConfigurationError)
         self.assertEqual(endpoint.pairs, [])
+
+    def test_noName(self) -> None:
+        """Whoever gives no name for sentences is told of the server."""
+
+        class Down:
+            def connect(self, factory: object) -> Deferred[Any]:
+                return fail(ConnectionRefusedError())
+
+        failed = connectExec(cast(Any, Down()), Clock())
+        error = self.failureResultOf(failed, ConnectionFailed).value
+        self.assertIn("Cannot connect to the server: ", error.sentence)
 
     def test_session(self) -> None:
         """What is opened is a session of exec, of its own class."""

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,10 +26,12 @@ from twisted_netsuite.rexec.command import (
     Bounds,
     Command,
     Kept,
+    outcomeOf,
     signalName,
     signalNumber,
 )
-from twisted_netsuite.rexec.launch import Launch, OutputStream
+from twisted_netsuite.rexec.flow import Count
+from twisted_netsuite.rexec.launch import Launch, Lost, NotStarted, OutputStream
 from twisted_netsuite.rexec.spool import MIN_SEGMENT, Spool
 from twisted_netsuite.testing import FakeCommand, FakeSpawner
 
@@ -45,7 +48,7 @@ class Follower:
     """
 
     def __init__(self, begins: dict[OutputStream, bytes], room: int) -> None:
-        self.stalled = False
+        self.stalled = self.waits = False
         self.got: dict[OutputStream, bytes] = dict(begins)
         self.rooms: dict[OutputStream, int] = dict.fromkeys(STREAMS, room)
         self.uncredited: dict[OutputStream, int] = dict.fromkeys(STREAMS, 0)
@@ -59,6 +62,14 @@ class Follower:
     def began(self, command: Command, stdout: int, stderr: int, stdinRoom: int | None) -> None:
         assert (stdout, stderr) == (len(self.got["stdout"]), len(self.got["stderr"]))
         self.begun += 1
+
+    def ready(self, command: Command) -> None:
+        self.waits = True
+
+    def takeTurn(self, command: Command) -> None:
+        if self.waits and not self.stalled:
+            self.waits = False
+            self.waits = command.sendPiece() or self.waits
 
     def output(self, stream: OutputStream, data: bytes) -> None:
         assert self.begun == 1, "Output comes after the beginning."
@@ -138,6 +149,12 @@ class World:
             self.credited[stream] += count
             self.command.granted(stream, count)
 
+    def turn(self) -> None:
+        """Let the follower have its turn, and time pass."""
+        self.clock.advance(0)
+        if self.follower is not None:
+            self.follower.takeTurn(self.command)
+
     def stall(self, stalled: bool) -> None:
         """Let the follower take nothing, or all again."""
         if self.follower is not None:
@@ -190,7 +207,7 @@ class CommandTests(SynchronousTestCase):
             "attach": world.attach,
             "leave": world.leave,
             "stall": world.stall,
-            "turn": lambda: world.clock.advance(0),
+            "turn": world.turn,
             "exit": world.exit,
         }
         for name, *told in acts:
@@ -209,8 +226,8 @@ class CommandTests(SynchronousTestCase):
         assert last is not None
         world.exit()
         while not last.ends:
-            self.assertTrue(world.clock.getDelayedCalls())
-            world.clock.advance(0)
+            self.assertTrue(last.waits)
+            last.takeTurn(world.command)
         self.assertEqual(last.got, world.written)
         for stream in STREAMS:
             tally, data = world.command.tally(stream), world.written[stream]
@@ -221,6 +238,43 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(len(world.clock.getDelayedCalls()), 1)
         world.command.close()
         self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_bothStreams(self) -> None:
+        """What there is of both streams comes in turns: neither waits for all of the other."""
+        world = self.make()
+        for stream in STREAMS:
+            world.write(stream, 3 * 65536)
+        world.attach(0, 10**7)
+        assert world.follower is not None
+        for _ in range(2):
+            world.turn()
+        self.assertTrue(all(world.follower.got.values()))
+
+    def test_fault(self) -> None:
+        """Output that we fail to take is never missing from an end that looks whole."""
+        for kept in (True, False):
+            world = self.make()
+            if not kept:
+                world.command.kept = None
+                world.fake.allow("stdout", 100)
+            world.attach(0, 10**7)
+            follower = world.follower
+            assert follower is not None
+            world.fake.out(b"before")
+            world.turn()
+            with patch.object(Count, "add", side_effect=ZeroDivisionError):
+                world.fake.out(b"lost")
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            self.assertTrue(world.fake.asked)
+            world.fake.out(b"after")
+            world.fake.exit(0)
+            world.turn()
+            self.assertEqual(len(follower.ends), 1)
+            ending = world.command.outcome
+            self.assertIsInstance(ending, outcome.Lost)
+            self.assertIn("the service failed", str(ending))
+            self.assertEqual(follower.got["stdout"], b"before")
+            self.assertEqual(world.command.tally("stdout").count, len(b"before"))
 
     def test_allowed(self) -> None:
         """What it may write at a time is a part of what can be kept, and is asked for in steps."""
@@ -248,6 +302,7 @@ class CommandTests(SynchronousTestCase):
         world.attach(0, 10**7)
         for _ in range(2 * ALLOWED_PART):
             world.write("stdout", KEPT // ALLOWED_PART)
+            world.turn()
             world.credit("stdout")
         end = len(world.written["stdout"])
         self.assertEqual(end, 2 * KEPT)
@@ -268,6 +323,18 @@ class CommandTests(SynchronousTestCase):
             world.write("stdout", 10**6)
         self.assertFalse(world.fake.asked)
         world.command.close()
+
+    def test_ownTrouble(self) -> None:
+        """What the service has failed at is not told as if it were the command's, and a command
+        that may still run is not told to be gone."""
+        why = outcomeOf(NotStarted(13, "run /bin/sh", own=True))
+        assert isinstance(why, outcome.NotStarted)
+        self.assertEqual((why.code, why.status), ("internal", 125))
+        self.assertNotIn("permission", why.reason)
+        for clear in (True, False):
+            lost = outcomeOf(Lost(clear))
+            assert isinstance(lost, outcome.Lost)
+            self.assertEqual("may still run" in lost.reason, not clear)
 
     def test_signals(self) -> None:
         """Every signal that has a name is found by it, and all others are told apart."""

@@ -5,22 +5,26 @@ have which, and what bounds all of them together.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import resource
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.logger import capturedLogs
+from twisted.internet.defer import CancelledError, succeed
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.rexec.sessions import NOW, SHELL, Client, ExecCase, Sizes
 from tests.trust.overseen import ANNA, BOB, CARL, HeldNotes, events
-from twisted_netsuite.errors import NotFound
+from twisted_netsuite.errors import ConfigurationError, LimitExceeded, NotFound
+from twisted_netsuite.net.framed import HELLO_TIMEOUT
 from twisted_netsuite.rexec import outcome
-from twisted_netsuite.rexec.command import STREAMS
-from twisted_netsuite.rexec.commands import DEFAULT_TTL, ExecLimits
+from twisted_netsuite.rexec.command import PIECES_A_TURN, RETRY, STREAMS, Command
+from twisted_netsuite.rexec.commands import DEFAULT_TTL, STOP_LIMIT, ExecLimits, affordable
 from twisted_netsuite.rexec.launch import Launch, OutputStream
 from twisted_netsuite.rexec.ledger import LedgerUnavailable
 from twisted_netsuite.rexec.messages import (
@@ -34,8 +38,12 @@ from twisted_netsuite.rexec.messages import (
     Stdin,
     StdinEof,
 )
+from twisted_netsuite.rexec.native import OPEN_LIMIT, ExecFactory
+from twisted_netsuite.rexec.process import ProcessSpawner
 from twisted_netsuite.rexec.recording import Recording, RecordingFailed
+from twisted_netsuite.rexec.spool import Spool
 from twisted_netsuite.testing import FakeCommand
+from twisted_netsuite.trust.oversight import UNSEEN
 from twisted_netsuite.wire.session import MAX_DATA
 
 
@@ -412,6 +420,22 @@ class DetachTests(KeptCase):
         assert isinstance(end.outcome, outcome.Limit)
         self.assertEqual((end.outcome.which, client.stdout(channel)), ("spool", b"abc"))
         self.assertEqual(end.stdout.count, 3)
+
+    def test_noDescriptor(self) -> None:
+        """Where no descriptor is left kept output waits until there is one."""
+        client = self.connect()
+        channel, _id, command = self.detached(client)
+        full = OSError(errno.EMFILE, "Too many open files")
+        with patch.object(Spool, "read", side_effect=full):
+            command.out(b"x" * 10)
+            command.exit(0)
+            self.settle()
+            self.clock.advance(3 * RETRY)
+            self.settle()
+        self.assertEqual(client.kinds(channel), ["Started"])
+        self.clock.advance(RETRY)
+        self.settle()
+        self.assertEqual(client.kinds(channel), ["Started", "Stdout", "End"])
 
     def test_unreadable(self) -> None:
         """Kept output that cannot be read is told of, and the command goes on."""
@@ -799,7 +823,7 @@ class ListTests(KeptCase):
         self.clock.advance(1)
         self.run_(foreign)
         first, second = client.listings()
-        self.assertEqual((first.command, first.outcome), (b"/bin/sh -c \xff", None))
+        self.assertEqual((first.command, first.outcome), (b"/bin/sh -c '\xff'", None))
         self.assertEqual((first.started, first.attached, first.ended), (NOW, True, None))
         self.assertEqual((second.id, second.stdout, second.stderr), (id, 3, 1))
         self.assertEqual(second.outcome, outcome.Exited(code=2))
@@ -838,15 +862,46 @@ class ListTests(KeptCase):
         self.assertEqual((command.signals, command.asked), ([10], False))
 
     def test_ended(self) -> None:
-        """Who kills what has ended learns how."""
+        """Who kills what has ended learns how, and it is forgotten with its key; a signal does
+        nothing to it."""
         client = self.connect()
-        _channel, id, command = self.detached(client)
+        _channel, id, command = self.detached(client, key="k")
+        command.out(b"kept")
         command.exit(3)
         self.settle()
-        for told in ({}, {"signal": "TERM"}):
+        for told in ({"signal": "TERM"}, {}):
+            self.assertEqual(self.spooled(), [id])
             asked = client.open(Kill, id=id, **told)
             ended = outcome.Exited(code=3)
             self.assertEqual(client.of(asked), [Killed(channel=asked, outcome=ended)])
+        self.settle()
+        self.assertEqual((self.spooled(), client.listings()), ([], []))
+        self.assertEqual(self.sizes(), Sizes(0, 0, 0, 0, self.sizes().timers))
+        self.run_(client, key="k")
+
+    def test_followed(self) -> None:
+        """Who still takes the output of what is forgotten is let go."""
+        client = self.connect()
+        channel, id, command = self.detached(client, stdoutCredit=1)
+        command.out(b"kept")
+        command.exit(3)
+        self.settle()
+        client.open(Kill, id=id)
+        self.settle()
+        self.assertEqual(client.kinds(channel), ["Started", "Stdout", "Detached"])
+        self.assertEqual((client.closed, self.spooled()), ([], []))
+
+    def test_cancelled(self) -> None:
+        """Who waits for the end of what it kills can cease to."""
+        client = self.connect()
+        channel, command = self.run_(client)
+        id = client.started(channel).id
+        waiting = self.factory.commands.kill(client.server._asker, id, None)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        command.exit(3)
+        self.settle()
+        self.assertEqual(client.outcome(channel), outcome.Exited(code=3))
 
     def test_nobodys(self) -> None:
         """Nobody kills what is another's, or not there."""
@@ -905,20 +960,82 @@ class LimitTests(KeptCase):
     def test_commands(self) -> None:
         """So many run at a time, whoever started them; one that ended makes room."""
         self.stop()
-        self.serve(state=True, bounds=ExecLimits(commands=2))
+        self.serve(state=True, bounds=ExecLimits(commands=3))
         client, other = self.connect(ANNA), self.connect(BOB)
         _channel, command = self.run_(client)
+        self.run_(client)
         self.run_(other)
         self.assertEqual(self.limit(other, other.start()), "commands")
         command.exit()
         self.settle()
         self.run_(other)
 
+    def test_share(self) -> None:
+        """Nobody has more than half of what may run, or be kept, so that others find room."""
+        self.stop()
+        self.serve(state=True, bounds=ExecLimits(commands=6, kept=4))
+        client, other = self.connect(ANNA), self.connect(BOB)
+        for key in "ab":
+            self.run_(client, key=key)
+        self.assertEqual(self.limit(client, client.start(key="c")), "kept")
+        self.run_(client)
+        self.assertEqual(self.limit(client, client.start()), "commands")
+        for key in "ab":
+            self.run_(other, key=key)
+
+    def test_descriptors(self) -> None:
+        """No more run than leave descriptors for others, and no more than are wanted."""
+        for soft, most in ((1024, 128), (100, 1), (10**6, 1000), (resource.RLIM_INFINITY, 1000)):
+            with patch.object(resource, "getrlimit", return_value=(soft, soft)):
+                self.assertEqual(affordable(ExecLimits()), ExecLimits(commands=most))
+        spawner = ProcessSpawner(self.clock)
+        factory = ExecFactory(self.clock, UNSEEN, spawner=spawner)
+        with (
+            patch.object(resource, "getrlimit", return_value=(1024, 1024)),
+            capturedLogs() as logs,
+        ):
+            self.successResultOf(factory.open())
+        self.assertEqual(factory.commands.limits.commands, 128)
+        self.assertIn("128 commands run at a time, and not 1000", formatEvent(logs[0]))
+
+    def test_makeRoom(self) -> None:
+        """The oldest that has ended makes room, if all of it was taken and it has no key."""
+        self.stop()
+        self.serve(state=True, bounds=ExecLimits(kept=8))
+        client = self.connect()
+        ids = {}
+        made: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("untaken", {"stdoutCredit": 1}),
+            ("key", {"key": "k"}),
+            ("older", {}),
+            ("newer", {}),
+        )
+        for name, told in made:
+            channel, id, command = self.detached(client, **told)
+            ids[name] = id
+            command.out(b"xy")
+            command.exit()
+            self.settle()
+            count = told.get("stdoutCredit", 2)
+            client.say(Credit(channel=channel, stream="stdout", count=count))
+            self.settle()
+            self.clock.advance(1)
+        client.reset()
+        client = self.connect()
+        for gone in ("older", "newer"):
+            self.detached(client)
+            self.settle()
+            there = [each.id for each in client.listings()]
+            self.assertNotIn(ids.pop(gone), there)
+            self.assertLessEqual(set(ids.values()), set(there))
+        self.assertEqual(self.limit(client, client.start(onDisconnect="detach")), "kept")
+        self.assertEqual(set(self.spooled()), set(ids.values()))
+
     def test_commandsAsked(self) -> None:
         """Those that are still asked for count, too."""
         self.stop()
         self.notes = HeldNotes()
-        self.serve(state=True, bounds=ExecLimits(commands=2))
+        self.serve(state=True, bounds=ExecLimits(commands=4))
         client = self.connect()
         client.start()
         client.start()
@@ -928,7 +1045,7 @@ class LimitTests(KeptCase):
     def test_kept(self) -> None:
         """So many are kept, running or ended; one that has expired makes room; others still run."""
         self.stop()
-        self.serve(state=True, bounds=ExecLimits(kept=2))
+        self.serve(state=True, bounds=ExecLimits(kept=4))
         client = self.connect()
         _channel, command = self.run_(client, key="a", ttl=10)
         command.exit()
@@ -1032,9 +1149,210 @@ class OpeningTests(KeptCase):
         self.successResultOf(opened)
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_tooLong(self) -> None:
+        """Who waits for too long is told whose fault that is; who has left is not remembered."""
+        self.stop()
+        self.threads.holding = True
+        opened = self.factory.open()
+        client, gone = self.knock(), self.knock()
+        self.clock.advance(HELLO_TIMEOUT)
+        gone.reset()
+        self.settle()
+        self.assertNoResult(client.greeted)
+        self.assertEqual(len(self.factory._beginnings or ()), 1)
+        self.clock.advance(OPEN_LIMIT - HELLO_TIMEOUT)
+        self.settle()
+        failure = self.failureResultOf(client.greeted, LimitExceeded)
+        self.assertIn("was not read within 30 s", failure.value.sentence)
+        self.failureResultOf(gone.greeted)
+        self.assertEqual(self.factory._beginnings, [])
+        self.threads.let()
+        self.successResultOf(opened)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_stopped(self) -> None:
+        """What is found after the service was stopped is left alone."""
+        _, id, command = self.detached(self.connect())
+        command.exit(0)
+        self.settle()
+        self.stop()
+        self.threads.holding = True
+        opened = self.factory.open()
+        stopped = self.factory.commands.stop(0)
+        self.clock.advance(0)
+        self.threads.let()
+        self.successResultOf(opened)
+        self.successResultOf(stopped)
+        self.assertEqual(self.sizes(), Sizes(0, 0, 0, 0, 0))
+        self.serve(state=True)
+        self.assertEqual([each.id for each in self.connect().listings()], [id])
+
+    def test_whileStopping(self) -> None:
+        """A service that is begun again while it stops begins once it has stopped."""
+        client = self.connect()
+        channel, id, command = self.detached(client)
+        stopped = self.factory.commands.stop(5)
+        opened = self.factory.open()
+        self.settle()
+        self.assertNoResult(opened)
+        self.assertEqual(self.refusal(client, client.start()), "unsupported")
+        command.exit(4)
+        self.settle()
+        self.successResultOf(stopped)
+        self.successResultOf(opened)
+        again = client.attach(id)
+        self.settle()
+        self.assertEqual(client.outcome(again), outcome.Exited(code=4))
+        self.assertEqual(client.outcome(channel), outcome.Exited(code=4))
+
+    def test_stoppedAgain(self) -> None:
+        """One that is stopped again before that is not begun."""
+        self.run_(self.connect())
+        stops = [self.factory.commands.stop(0)]
+        opened = self.factory.open()
+        stops.append(self.factory.commands.stop(0))
+        self.assertIn("stopped", str(self.failureResultOf(opened, ConfigurationError)))
+        self.clock.advance(0)
+        self.last().die(15)
+        self.settle()
+        for each in stops:
+            self.successResultOf(each)
+
+    def test_lateEnd(self) -> None:
+        """The end of a command that outlasted a stop forgets nothing of the one that was found."""
+        client = self.connect()
+        _, id, command = self.detached(client)
+        with patch.object(self.spawner, "stop", return_value=succeed(None)):
+            stopped = self.factory.commands.stop(0)
+            self.clock.advance(STOP_LIMIT)
+        self.settle()
+        self.successResultOf(stopped)
+        self.successResultOf(self.factory.open())
+        command.die(9)
+        self.settle()
+        (listing,) = self.connect().listings()
+        self.assertEqual(listing.id, id)
+
 
 class StopTests(KeptCase):
     """What a stop leaves for the next run."""
+
+    def test_diskHangs(self) -> None:
+        """A disk that does not answer keeps the service from stopping for a while only."""
+        self.connect()
+        self.threads.holding = True
+        stopped = self.factory.commands.stop(0)
+        self.clock.advance(0)
+        self.assertNoResult(stopped)
+        with capturedLogs() as logs:
+            self.clock.advance(STOP_LIMIT)
+        self.successResultOf(stopped)
+        self.assertIn("does not answer", formatEvent(logs[0]))
+        self.threads.let()
+
+    def test_lost(self) -> None:
+        """The audit log has one end of each kept command that ran as the server was killed."""
+        client = self.connect()
+        _, id, _ = self.detached(client, SHELL, b"a b")
+        _, _, command = self.detached(client)
+        command.exit(0)
+        self.settle()
+        for restarts in (1, 2):
+            self.clock.advance(1)
+            self.restart()
+            lost = [each for each in self.notes.records if each.get("outcome") == "lost"]
+            self.assertEqual(len(lost), 1, restarts)
+        self.assertEqual((lost[0]["event"], lost[0]["id"]), ("exec.end", id))
+        self.assertEqual((lost[0]["identity"], lost[0]["peer"]), ("cert:anna", "-"))
+        self.assertEqual(lost[0]["command"], b"/bin/sh 'a b'")
+        self.assertIn("stopped", lost[0]["reason"])
+
+    def test_digestInTurns(self) -> None:
+        """What a crash has left undigested is digested before END, and never for long at a time."""
+        client = self.connect()
+        _, id, command = self.detached(client)
+        data = os.urandom(1000) * 3000
+        for at in range(0, len(data), MAX_DATA):
+            command.out(data[at : at + MAX_DATA])
+        self.restart()
+        client = self.connect()
+        turns: list[int] = []
+
+        def turn(command: Command) -> None:
+            before = reads.call_count
+            digest(command)
+            turns.append(reads.call_count - before)
+
+        digest = Command._countOn
+        with (
+            patch.object(Spool, "read", autospec=True, side_effect=Spool.read) as reads,
+            patch.object(Command, "_countOn", autospec=True, side_effect=turn),
+        ):
+            again = client.attach(id, stdout=len(data), stderr=0)
+            self.settle()
+        self.assertGreater(len(turns), 2)
+        self.assertEqual(max(turns), PIECES_A_TURN)
+        tally = client.end(again).stdout
+        self.assertEqual((tally.count, tally.sha256), (len(data), hashlib.sha256(data).digest()))
+
+    def test_leftWhileDigested(self) -> None:
+        """Who leaves meanwhile is not missed, and the next one gets the same."""
+        client = self.connect()
+        _, id, command = self.detached(client)
+        for _ in range(30):
+            command.out(b"x" * MAX_DATA)
+        self.restart()
+        client = self.connect()
+        client.attach(id, stdout=30 * MAX_DATA)
+        self.clock.advance(0)
+        client.reset()
+        self.settle()
+        other = self.connect()
+        again = other.attach(id, stdout=30 * MAX_DATA)
+        self.settle()
+        whole = hashlib.sha256(b"x" * 30 * MAX_DATA).digest()
+        self.assertEqual(other.end(again).stdout.sha256, whole)
+
+    def test_updates(self) -> None:
+        """However often a client says how far it has come, only the last of it waits for the
+        disk."""
+        client = self.connect()
+        channel, id, command = self.detached(client)
+        command.out(b"x" * 1000)
+        command.exit(0)
+        self.settle()
+        ledger = self.factory.commands._ledger
+        assert ledger is not None
+        self.threads.holding = True
+        with patch.object(ledger, "update", wraps=ledger.update) as update:
+            for _ in range(900):
+                client.say(Credit(channel=channel, stream="stdout", count=1))
+            self.assertEqual(update.call_count, 1)
+            self.threads.let()
+            self.settle()
+            self.assertEqual(update.call_count, 2)
+        self.stop()
+        self.serve(state=True)
+        client = self.connect()
+        self.assertEqual(client.started(client.attach(id)).stdout, 900)
+
+    def test_lastUpdate(self) -> None:
+        """How far a client has come is written down also when the service stops right then."""
+        client = self.connect()
+        channel, id, command = self.detached(client)
+        command.out(b"x" * 1000)
+        command.exit(0)
+        self.settle()
+        self.threads.holding = True
+        for _ in range(900):
+            client.say(Credit(channel=channel, stream="stdout", count=1))
+        stopped = self.factory.commands.stop(0)
+        self.threads.let()
+        self.successResultOf(stopped)
+        self.stop()
+        self.serve(state=True)
+        client = self.connect()
+        self.assertEqual(client.started(client.attach(id)).stdout, 900)
 
     def test_credited(self) -> None:
         """Who attaches after a stop goes on where it was, also to what had been delivered whole."""

@@ -15,6 +15,7 @@ from tests.rexec.sessions import SHELL, Client, ExecCase
 from tests.trust.overseen import PLACE, HeldNotes, events
 from twisted_netsuite.errors import (
     AuditUnavailable,
+    ConfigurationError,
     NotFound,
     ProtocolError,
 )
@@ -25,6 +26,7 @@ from twisted_netsuite.rexec.launch import TerminalSize
 from twisted_netsuite.rexec.machine import SERVER_TABLE, Effect, Input, State
 from twisted_netsuite.rexec.messages import (
     DEFAULT_WINDOW,
+    FRAME,
     MAX_WINDOW,
     Attach,
     Cancel,
@@ -47,9 +49,10 @@ from twisted_netsuite.rexec.messages import (
     Tally,
     Terminal,
 )
-from twisted_netsuite.rexec.native import MAX_CHANNELS
+from twisted_netsuite.rexec.native import MAX_CHANNELS, ExecFactory
 from twisted_netsuite.rexec.serverchannel import INPUT_WINDOW
 from twisted_netsuite.testing import BUFFER_SIZE
+from twisted_netsuite.trust.oversight import UNSEEN
 from twisted_netsuite.wire.session import MAX_DATA, Record
 
 #: Bytes that a stalled connection may hold at most: what Twisted buffers before it says so, and the
@@ -266,6 +269,26 @@ class RunTests(ExecCase):
         client.say(Resize(channel=channel, rows=10, cols=10))
         self.assertEqual((command.sizes, client.closed), ([], []))
 
+    def test_longReason(self) -> None:
+        """However long what could not be done is, its sentence is one that a client takes."""
+        client = self.connect()
+        channel = client.start()
+        self.last().refuse(errno.ENOENT, "enter /" + "x" * 4095)
+        self.settle()
+        end = client.outcome(channel)
+        assert isinstance(end, outcome.NotStarted), client.closed
+        self.assertLessEqual(len(end.reason), outcome.MAX_REASON)
+        self.assertTrue(end.reason.endswith("\N{HORIZONTAL ELLIPSIS}: no such file or directory."))
+        self.assertEqual(client.closed, [])
+
+    def test_longCommand(self) -> None:
+        """A command with its environment may be longer than a piece of data."""
+        client = self.connect()
+        argv = (SHELL, *(b"x" * 60_000 for _ in range(4)))
+        self.run_(client, *argv)
+        self.assertEqual(tuple(self.last().launch.argv), argv)
+        self.assertGreater(FRAME, 4 * 60_000)
+
     def test_signal(self) -> None:
         """Signals are sent by name, real-time ones too."""
         client = self.connect()
@@ -314,6 +337,28 @@ class RunTests(ExecCase):
         )
         self.assertEqual(end["stdoutSha256"], hashlib.sha256(b"abc").hexdigest())
         self.assertEqual(end["stderrSha256"], hashlib.sha256(b"").hexdigest())
+        self.assertEqual(end["command"], start["command"])
+
+    def test_auditEnds(self) -> None:
+        """The audit log tells how each command has ended, and why."""
+        client = self.connect()
+        for act, fields in (
+            (lambda: self.last().die(15), {"outcome": "signalled", "signal": "TERM"}),
+            (lambda: self.last().out(b"x" * 11), {"outcome": "limit", "which": "output"}),
+            (
+                lambda: self.last().refuse(errno.ENOENT, "run it"),
+                {"outcome": "not-started", "code": "not-found"},
+            ),
+        ):
+            client.start(b"/bin/ls")
+            act()
+            if not self.last().ended:
+                self.last().die(9)
+            self.settle()
+            end = self.notes.records[-1]
+            self.assertEqual({name: end[name] for name in fields}, fields)
+            self.assertEqual("reason" in end, "signal" not in end)
+            self.last().ended = True
 
     def test_auditDown(self) -> None:
         """Nothing runs that cannot be written down, and the client learns why."""
@@ -560,6 +605,71 @@ WITHIN: dict[Input, Record] = {
     Input.CANCEL: Cancel(channel=1),
     Input.DETACH: Detach(channel=1),
 }
+
+
+class FairTests(ExecCase):
+    """Channels that share one connection which does not carry all that they have."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.serve(state=True)
+
+    def share(self, count: int, rounds: int, **told: Any) -> tuple[Client, list[int], int]:
+        """Let commands write without end to a client that reads slowly, then one a word; tell how
+        much came of each, and after how many rounds the word did."""
+        client = self.connect()
+        client.takes = True
+        channels = [self.run_(client, **told)[0] for _ in range(count)]
+        endless = list(self.spawner.commands)
+        for _ in range(rounds):
+            self.round(client, endless)
+        shares = [len(client.stdout(each)) for each in channels]
+        late, short = self.run_(client, **told)
+        waited = 0
+        while not client.stdout(late):
+            waited += 1
+            self.assertLess(waited, rounds)
+            self.round(client, endless)
+            if not short.ended and not short.paused:
+                short.out(b"word")
+                short.exit()
+        return client, shares, waited
+
+    def round(self, client: Client, endless: list[Any]) -> None:
+        """Let the reactor turn once: it reads commands in an order of its own."""
+        for command in endless:
+            for _ in range(4):
+                size = min(MAX_DATA, command.allowed["stdout"])
+                if not command.paused and size:
+                    command.out(b"x" * size)
+        self.clock.advance(0)
+        for _ in range(2):
+            client.pair.client.step(BUFFER_SIZE)
+            client.pair.server.step(BUFFER_SIZE)
+
+    def test_direct(self) -> None:
+        """None has to wait for ever for the others, whatever the order that they are read in."""
+        client, shares, _ = self.share(3, 100)
+        self.assertGreater(min(shares), max(shares) // 3, shares)
+        self.assertEqual(client.closed, [])
+
+    def test_kept(self) -> None:
+        """The same of kept output."""
+        client, shares, waited = self.share(3, 60, onDisconnect="detach")
+        self.assertGreater(min(shares), max(shares) * 3 // 4, shares)
+        self.assertLess(waited, 10)
+        self.assertEqual(client.closed, [])
+
+    def test_both(self) -> None:
+        """What is kept leaves room for what is not."""
+        client = self.connect()
+        client.takes = True
+        kept, _ = self.run_(client, onDisconnect="detach")
+        direct, _ = self.run_(client)
+        for _ in range(100):
+            self.round(client, list(self.spawner.commands))
+        shares = [len(client.stdout(each)) for each in (kept, direct)]
+        self.assertGreater(min(shares), max(shares) // 5, shares)
 
 
 class ChannelTests(ExecCase):
@@ -924,6 +1034,11 @@ class LeavingTests(ExecCase):
         self.settle()
         self.successResultOf(stopped)
         self.assertEqual(client.closed, [None])
+
+    def test_noReactor(self) -> None:
+        """Without a spawner what has no descriptors to watch is refused at once."""
+        error = self.assertRaises(ConfigurationError, ExecFactory, self.clock, UNSEEN)
+        self.assertIn("Clock watches no descriptors", str(error))
 
     def test_again(self) -> None:
         """A service that was stopped can be begun again."""

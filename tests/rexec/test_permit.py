@@ -330,6 +330,37 @@ class MissingTests(PermitTestCase):
         reason = "'/root/tool' cannot be reached by this service."
         self.assertMissing(rules(ANYTHING), start(b"/root/tool"), "denied", reason)
 
+    def test_deniedIsNotLookedFor(self) -> None:
+        """Nothing is looked for that the asker may not run: what is not there, or on a file system
+        that hangs, makes no difference."""
+        looked: list[object] = []
+        look = os.stat
+
+        def noted(path: Any, *args: Any, **named: Any) -> os.stat_result:
+            looked.append(path)
+            return look(path, *args, **named)
+
+        self.patch(os, "stat", noted)
+        far = self.put(self.far)
+        policy = rules(f'argv = ["{self.far}/*"]')
+        for wanted in (start(b"/bin/sh"), start(b"/nonesuch/x"), start(b"ls", shell=True)):
+            self.assertDenied(policy, wanted)
+        self.assertDenied(rules('argv = ["/bin/sh"]'), start(b"tool"))
+        self.assertEqual(looked, [])
+        self.launched(policy, start(b"tool"))
+        # The account's home is looked for, too.
+        self.assertEqual(looked[0], far)
+
+    def test_deniedIsTold(self) -> None:
+        """If a rule says something of one of several programs, the log is told of that one."""
+        for rule, why in (
+            (f'argv = ["{self.far}/tool"]', " comes near, but "),
+            (f'argv = ["{self.far}/tool"]\ndeny = true', " denies it."),
+        ):
+            reason = self.judged(rules(rule), start(b"tool", cwd=b"/srv")).decision.reason
+            self.assertIn(f"may not run '{self.far}/tool'", reason)
+            self.assertIn(why, reason)
+
     def test_longName(self) -> None:
         """A name that no file can have is that of none."""
         name = "x" * 300
@@ -400,14 +431,11 @@ class MissingTests(PermitTestCase):
             self.put(self.far)
 
     def test_logged(self) -> None:
-        """The log tells of the program that would have been started, if there is one."""
+        """The log tells of the first program that could be meant, be it there or not."""
         policy = rules('argv = ["/x"]')
-        head = "cert:anna may not run"
-        reason = self.judged(policy, start(b"tool")).decision.reason
-        self.assertEqual(reason, f"{head} '{self.near}/tool': no rule allows it.")
         self.put(self.far)
         reason = self.judged(policy, start(b"tool")).decision.reason
-        self.assertEqual(reason, f"{head} '{self.far}/tool': no rule allows it.")
+        self.assertEqual(reason, f"cert:anna may not run '{self.near}/tool': no rule allows it.")
 
     def test_unguarded(self) -> None:
         """Where nothing says who may run commands, nobody may."""
@@ -471,6 +499,7 @@ class EnvironmentTests(PermitTestCase):
             {
                 "LANG": "C.UTF-8", "LC_TIME": "de_DE", "TZ": "UTC", "HOME": "/of/server",
                 "PATH": "/of/server", "LD_PRELOAD": "/x.so", "SECRET": "y", "TERM": "xterm",
+                "TMPDIR": "/var/tmp/server",
             }
         )  # fmt: skip
         own = pwd.getpwuid(os.geteuid())
@@ -480,7 +509,7 @@ class EnvironmentTests(PermitTestCase):
                 b"LANG": b"C.UTF-8", b"LC_TIME": b"de_DE", b"TZ": b"UTC",
                 b"HOME": os.fsencode(own.pw_dir), b"SHELL": os.fsencode(own.pw_shell or "/bin/sh"),
                 b"USER": os.fsencode(own.pw_name), b"LOGNAME": os.fsencode(own.pw_name),
-                b"PATH": b":".join(self.terms.path),
+                b"PATH": b":".join(self.terms.path), b"TMPDIR": b"/var/tmp/server",
             },
         )  # fmt: skip
 
@@ -646,6 +675,16 @@ class AccountTests(PermitTestCase):
         for name, value in (("USER", "deploy"), ("LOGNAME", "deploy"), ("HOME", str(self.far))):
             self.assertEqual(launch.env[name.encode()], os.fsencode(value))
         self.assertEqual(launch.env[b"SHELL"], b"/bin/sh")
+
+    def test_temporaryFiles(self) -> None:
+        """The server's directory for temporary files, which may be open to it alone, is for its own
+        account's commands only."""
+        self.terms = self.within({"TMPDIR": "/run/server"})
+        for uid, rule, has in ((0, 'user = "deploy"', False), (1234, "", True)):
+            self.uid = uid
+            launch = self.launched(rules(f"{ANYTHING}\n{rule}"), start(b"/bin/sh"))
+            self.assertEqual(launch.env[b"USER"], b"deploy")
+            self.assertEqual(b"TMPDIR" in launch.env, has)
 
     def test_own(self) -> None:
         """Without a rule it is the server's own account, and so it is when the rule says that."""

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError
@@ -302,6 +304,29 @@ class LimitTests(RecordingCase):
         self.assertLessEqual(os.path.getsize(recording.path), 2000)
         self.assertGreater(os.path.getsize(recording.path), 1600)
 
+    def test_cutIsTold(self) -> None:
+        """The log says once that the command runs on and is not recorded."""
+        recording = self.make(limit=2000)
+        with capturedLogs() as events:
+            for _ in range(5):
+                recording.output("stdout", b"x" * 2000)
+        (told,) = (formatEvent(each) for each in events)
+        self.assertEqual(
+            told,
+            f"{recording.path}: not recorded from here on, the limit is 2000 bytes; the command "
+            "runs on",
+        )
+        self.assertEqual([each["log_level"].name for each in events], ["warn"])
+
+    def test_cutCostsNothing(self) -> None:
+        """What is not recorded any more is not looked at."""
+        recording = self.make(limit=2000)
+        recording.output("stdout", b"x" * 2000)
+        unread: Any = object()
+        recording.output("stdout", unread)
+        recording.close()
+        self.assertRaises(RecordingFailed, recording.output, "stdout", b"y")
+
     def test_onePiece(self) -> None:
         """A piece that does not fit is left out as a whole, however large it is."""
         recording = self.make(limit=2000)
@@ -401,6 +426,14 @@ class PrepareTests(RecordingCase):
         for path in (file, os.path.join(self.directory, "no", "parent")):
             error = self.assertRaises(ConfigurationError, prepareRecordings, path)
             self.assertIn(repr(path), error.sentence)
+        os.chmod(self.directory, 0o770)
+        error = self.assertRaises(ConfigurationError, prepareRecordings, self.directory)
+        self.assertIn(f"Others than its owner may write to {self.directory!r}", error.sentence)
+        os.chmod(self.directory, 0o700)
+        with mock.patch("os.geteuid", lambda: os.getuid() + 1):
+            error = self.assertRaises(ConfigurationError, prepareRecordings, self.directory)
+        self.assertIn(f"{self.directory!r} belongs to another account", error.sentence)
+        self.assertEqual(os.listdir(self.directory), ["file"])
         self.break_("open", errno.EROFS)
         error = self.assertRaises(ConfigurationError, prepareRecordings, self.directory)
         self.assertIn("read-only file system", error.sentence)

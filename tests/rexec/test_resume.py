@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IProducer
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.rexec.scripted import NAME, Script, ScriptedTestCase
@@ -306,6 +307,50 @@ class ResumeTests(ResumeTestCase):
             self.error(self.ending, type(failure) if failure else ConnectionFailed)
             self.assertIsNone(self.out.producer)
 
+    def test_consumerGone(self) -> None:
+        """A consumer that is lost while there is no connection, or was before, is not taken for one
+        that has all of the output."""
+        self.follow()
+        self.latest().start()
+        self.flush()
+        self.lose()
+        self.out.producer.stopProducing()
+        self.clock.advance(LONGEST_PAUSE)
+        self.flush()
+        error = self.error(self.ending, ConnectionFailed)
+        self.assertEqual(error.sentence, "Nobody takes stdout of the command any more.")
+        self.assertIsNone(self.out.producer)
+
+        class Gone(Sink):
+            def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+                super().registerProducer(producer, streaming)
+                self.producer.stopProducing()
+
+        self.out = Gone()
+        self.follow()
+        self.flush()
+        self.error(self.ending, ConnectionFailed)
+        server: Any = self.endpoint.pairs[-1].server.protocol
+        self.assertEqual((server.commands, self.out.producer), ([], None))
+
+    def test_joined(self) -> None:
+        """One consumer for both streams gets each byte of both once."""
+        self.err = self.out
+        self.follow()
+        script = self.latest().start()
+        script.out(b"a")
+        script.err(b"B")
+        self.flush()
+        self.lose()
+        second = self.again(script)
+        second.out(b"c")
+        second.err(b"D")
+        second.end()
+        self.flush()
+        ended = self.successResultOf(self.ending)
+        self.assertEqual((ended.stdout.count, ended.stderr.count), (2, 2))
+        self.assertEqual((self.out.data, self.out.producer), (b"aBcD", None))
+
     def test_cancel(self) -> None:
         """Cancelling ends the command, at whatever point."""
         self.follow()
@@ -352,6 +397,8 @@ class ResumeTests(ResumeTestCase):
         connect: Any = None
         with self.assertRaises(TypeError):
             runDetached(connect, self.clock, "ls -l", stdout=self.out, stderr=self.err)
+        with self.assertRaises(TypeError):
+            self.follow(input="text")
         self.assertFalse(self.out.hadProducer)
 
     @settings(deadline=None, max_examples=25)
@@ -406,6 +453,6 @@ class NothingTests(SynchronousTestCase):
         """A consumer that takes no producer has the other one let go."""
         out = Sink()
         taken: Any = object()
-        with self.assertRaises(AttributeError):
-            runDetached(taken, taken, ["x"], stdout=out, stderr=taken)
+        failed = runDetached(taken, taken, ["x"], stdout=out, stderr=taken)
+        self.failureResultOf(failed, AttributeError)
         self.assertIsNone(out.producer)

@@ -16,7 +16,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.unix import Port
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.trust.overseen import ANNA, overseen
@@ -65,7 +65,7 @@ TOLD: dict[str, Any] = {
     "record": "recordings",
     "maxCommands": 1,
     "maxKept": 1,
-    "keepLimit": 1,
+    "keepLimit": 65536,
     "maxTtl": 1,
     "drain": 1.0,
     "allowShell": True,
@@ -143,6 +143,15 @@ class TapTests(TapCase):
             (["--max-kept", "0"], ["--max-kept is '0'"]),
             (["--keep-limit", "0"], ["--keep-limit is '0'"]),
             (["--max-ttl", "-1"], ["--max-ttl is '-1'"]),
+            (["--max-ttl", "2592001"], ["--max-ttl is '2592001'", "a whole number <= 2592000"]),
+            (["--max-ttl", "0"], ["--max-ttl is '0'", "a whole number >= 1"]),
+            (["--keep-limit", "65535"], ["--keep-limit is '65535'", "a whole number >= 65536"]),
+            (["--keep-limit", "9007199254740993"], ["--keep-limit", "<= 9007199254740992"]),
+            (["--output-limit", "9007199254740993"], ["--output-limit", "<= 9007199254740992"]),
+            (["--max-commands", "100001"], ["--max-commands is '100001'", "<= 100000"]),
+            (["--max-kept", "100001"], ["--max-kept is '100001'", "<= 100000"]),
+            (["--time-limit", "inf"], ["--time-limit is 'inf'", "<= 1000000000.0"]),
+            (["--drain", "inf"], ["--drain is 'inf'", "<= 86400.0"]),
             (["--max-connections", "0"], ["--max-connections is '0'"]),
             (["--shell"], ["netsuite-exec", "--help"]),
         ):
@@ -190,7 +199,7 @@ class NativeTests(TapCase):
         config = parsed(
             *("--allow", "ls **", "--allow", "true", "--auth", "memory:anna:secret"),
             *("--path", "/usr/bin:/bin", "--output-limit", "5", "--time-limit", "2.5"),
-            *("--max-commands", "7", "--max-kept", "8", "--keep-limit", "9", "--max-ttl", "10"),
+            *("--max-commands", "7", "--max-kept", "8", "--keep-limit", "70000", "--max-ttl", "10"),
             *("--drain", "11", "--max-connections", "12", "--idle-timeout", "13"),
             *("--state", "state", "--record", "recordings"),
         )
@@ -200,7 +209,7 @@ class NativeTests(TapCase):
         factory = service.factory
         assert isinstance(factory, ExecFactory)
         commands = factory.commands
-        self.assertEqual(commands.limits, ExecLimits(commands=7, kept=8, spool=9, ttl=10))
+        self.assertEqual(commands.limits, ExecLimits(commands=7, kept=8, spool=70000, ttl=10))
         self.assertEqual(
             commands._terms, Terms(path=(b"/usr/bin", b"/bin"), timeLimit=2.5, outputLimit=5)
         )
@@ -252,7 +261,7 @@ class NativeTests(TapCase):
         directory = Path(self.mktemp())
         service = self.service(record=str(directory))
         self.assertFalse(directory.exists())
-        service.prepare()
+        service.furnish()
         factory = service.factory
         assert isinstance(factory, ExecFactory)
         recorder = factory.commands._recorder
@@ -573,7 +582,12 @@ class DiskTests(StartedCase):
     def told(self, **values: Any) -> ListeningService:
         """Build it with a directory for all."""
         told = {"state": str(self.directory / "state"), "record": str(self.directory / "record")}
-        return self.service(listen=(f"unix:{self.path}",), **told | values)
+        service = self.service(listen=(f"unix:{self.path}",), **told | values)
+        assert isinstance(service.factory, ExecFactory)
+        ledger = service.factory.commands._ledger
+        assert ledger is not None
+        ledger._inThread = maybeDeferred
+        return service
 
     def test_built(self) -> None:
         """Building, and so checking a configuration, creates nothing."""
@@ -593,9 +607,15 @@ class DiskTests(StartedCase):
         self.assertEqual(ended.code, 0)
         self.assertEqual(list(self.directory.iterdir()), [])
 
-    def test_prepared(self) -> None:
-        """Before it listens both are made, for their owner alone."""
-        self.told().prepare()
+    def test_furnished(self) -> None:
+        """Both are made for their owner alone; not yet by what is done with more rights than the
+        service has in the end."""
+        service = self.told()
+        service.prepare()
+        service.privilegedStartService()
+        self.assertEqual(list(self.directory.iterdir()), [])
+        service.startService()
+        self.addCleanup(service.stopService)
         found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in self.directory.iterdir()}
         self.assertEqual(found, {"state": 0o700, "record": 0o700})
 
@@ -603,11 +623,14 @@ class DiskTests(StartedCase):
         """A directory that cannot be made is one sentence with its path, and nothing listens."""
         for key in ("state", "record"):
             place = os.path.abspath(self.directory / "missing" / key)
-            service = self.told(**{key: place})
-            error: Any = self.assertRaises(ConfigurationError, service.privilegedStartService)
-            self.assertIn(repr(place), error.sentence)
-            self.assertFalse(os.path.exists(self.path))
-            self.assertEqual(service.ports, [])
+            for privileged in (False, True):
+                service = self.told(**{key: place})
+                if privileged:
+                    service.privilegedStartService()
+                error: Any = self.assertRaises(ConfigurationError, service.startService)
+                self.assertIn(repr(place), error.sentence)
+                self.assertFalse(os.path.exists(self.path))
+                self.assertEqual((service.ports, service.running), ([], 0))
 
     def test_inUse(self) -> None:
         """A state directory that another service has is one sentence, before anything listens."""
@@ -616,11 +639,32 @@ class DiskTests(StartedCase):
         self.successResultOf(first.open())
         self.addCleanup(lambda: self.successResultOf(first.close()))
         service = self.told()
-        error: Any = self.assertRaises(ConfigurationError, service.privilegedStartService)
+        error: Any = self.assertRaises(ConfigurationError, service.startService)
         self.assertIn(repr(os.path.abspath(self.directory / "state")), error.sentence)
         self.assertIn("Another server uses the state directory", error.sentence)
         self.assertFalse(os.path.exists(self.path))
         self.assertEqual(service.ports, [])
+
+
+class WarningTests(StartedCase):
+    """What people learn at the start."""
+
+    def told(self, **told: Any) -> list[str]:
+        """Start it, and give what the log warns of."""
+        with capturedLogs() as events:
+            self.mode(**told)
+        warned = [each for each in events if each["log_level"].name == "warn"]
+        return [formatEvent(each) for each in warned]
+
+    def test_nothing(self) -> None:
+        """A service that refuses every command says so."""
+        (warning,) = self.told()
+        self.assertIn("nothing is allowed, so every command is refused; allow some by", warning)
+
+    def test_something(self) -> None:
+        """One that does not has nothing to say."""
+        for told in ({"allow": ("true",)}, {"allowAny": True}, {"oversight": overseen("")}):
+            self.assertEqual(self.told(**told), [])
 
 
 class OpeningTests(StartedCase):
@@ -637,10 +681,10 @@ class OpeningTests(StartedCase):
         ledger = factory.commands._ledger
         assert ledger is not None
         ledger._inThread = maybeDeferred
-        service.prepare()
+        service.furnish()
         database = Path(state) / "ledger.sqlite"
         # Somebody else writes there between the look and the start.
-        self.patch(service, "prepare", lambda: None)
+        self.patch(service, "furnish", lambda: None)
         database.write_bytes(b"nothing of ours" * 100)
         with capturedLogs() as events:
             service.startService()

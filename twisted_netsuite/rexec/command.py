@@ -42,13 +42,20 @@ from twisted_netsuite.rexec.spool import Spool
 from twisted_netsuite.wire.session import MAX_DATA
 from twisted_netsuite.wire.text import cleanText
 
-#: Pieces of kept output that are sent before other work of the process gets its turn: a megabyte,
-#: which takes some milliseconds.
+#: Pieces of kept output that are read and digested before other work of the process gets its turn:
+#: a megabyte, which takes some milliseconds.
 PIECES_A_TURN = 16
 
 #: A process may write this part of what can be kept before it is let on: so most of that stays free
 #: for those who come back to what was taken, and who must not take the room that it was given.
 ALLOWED_PART = 16
+
+#: Seconds after which kept output is read again that no descriptor was left for: others let go of
+#: theirs in less.
+RETRY = 1.0
+
+#: What the system says when it, or this process, has no more descriptors.
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 #: The code of what was cancelled before it could be started.
 CANCELLED = "cancelled"
@@ -79,6 +86,14 @@ class Follower(Protocol):
         @param stdout: where its output begins here.
         @param stderr: the same of standard error.
         @param stdinRoom: bytes of input that it takes; C{None} when that has ended.
+        """
+
+    def ready(self, command: Command) -> None:
+        """
+        Learn that there is kept output to be sent, which comes by L{Command.sendPiece} as soon as
+        it is this follower's turn.
+
+        @param command: of which.
         """
 
     def output(self, stream: OutputStream, data: bytes) -> None:
@@ -151,6 +166,7 @@ class Command:
     @ivar id: its name.
     @ivar owner: the identity that it belongs to, as text.
     @ivar words: what was asked for, as a person would type it, cut.
+    @ivar argv: the same, word by word; C{None} of one that an earlier run has started.
     @ivar kept: where its output is kept, if that is.
     @ivar startedAt: when it was asked for, in seconds since 1970.
     @ivar endedAt: the same of its end.
@@ -186,6 +202,7 @@ class Command:
         self.id = id
         self.owner = owner
         self.words = words
+        self.argv: tuple[bytes, ...] | None = None
         self.kept = kept
         self.startedAt = startedAt
         self.endedAt: float | None = None
@@ -211,9 +228,11 @@ class Command:
         self._restored = False
         self._closed = False
         self._followed = 0
+        #: The streams, and first the one that was not sent of last.
+        self._turns = list(STREAMS)
         self._unread = 0
         self._inputOpen = False
-        #: Whether some of its output could not be kept: then none behind that is.
+        #: Whether some of its output could not be taken: then none behind that is.
         self._cutShort = False
         #: Who has followed it to its end, and may take the last of its output after that.
         self._last: Follower | None = None
@@ -260,8 +279,6 @@ class Command:
         @param stream: to which.
         @return: count and digest so far.
         """
-        if self._restored and stream not in self._tallies and self.kept is not None:
-            self._tallies[stream] = _tallyOf(self._spool(stream))
         return self._tallies.get(stream) or self._counts[stream].tally()
 
     def written(self, stream: OutputStream) -> int:
@@ -274,6 +291,12 @@ class Command:
         if self.kept is not None:
             return self._spool(stream).end
         return self._counts[stream].count
+
+    @property
+    def delivered(self) -> bool:
+        """Whether it has ended, and those who followed it have taken all that it wrote."""
+        taken = all(self._credited[stream] == self.written(stream) for stream in STREAMS)
+        return self._over and self._follower is None and taken
 
     def credited(self, stream: OutputStream) -> int:
         """
@@ -357,6 +380,9 @@ class Command:
         self.outcome, self.endedAt = why, endedAt
         self._tallies = {stream: tally for stream, tally in tallies.items() if tally is not None}
         self._credited = dict(credited)
+        for stream in STREAMS:
+            if self.kept is not None and stream not in self._tallies:
+                self._counts[stream].count = self._spool(stream).first
         self._begun = not isinstance(why, outcome.NotStarted | outcome.Denied)
         self._over = self._restored = True
 
@@ -486,15 +512,37 @@ class Command:
 
     def hold(self, held: bool) -> None:
         """
-        Send the follower nothing for now, or go on.
+        Let nothing be read of what is not kept for now, or let it go on.
 
         @param held: whether to stop.
         """
-        if self.kept is not None:
-            if not held:
-                self._pump()
-        elif self._running is not None:
+        if self.kept is None and self._running is not None:
             (self._running.pause if held else self._running.resume)()
+
+    def sendPiece(self) -> bool:
+        """
+        Send the follower a piece of what is kept, if it takes any; the end behind the last.
+
+        @return: whether there is more that it takes.
+        """
+        follower = self._follower
+        stream = None if follower is None else self._next(follower)
+        if follower is None or stream is None:
+            return False
+        at = self._sent[stream]
+        size = min(follower.room(stream), MAX_DATA, self._until(stream) - at)
+        try:
+            data = self._spool(stream).read(at, size)
+        except (OSError, ValueError) as error:
+            self._notRead(follower, error)
+            return False
+        self._turns.reverse()
+        self._sent[stream] = at + len(data)
+        follower.output(stream, data)
+        if self._next(follower) is not None:
+            return True
+        self._finish()
+        return False
 
     def write(self, data: bytes) -> None:
         """
@@ -553,11 +601,11 @@ class Command:
 
     def outReceived(self, data: bytes) -> None:
         """It has written."""
-        self._received("stdout", data)
+        self._take("stdout", data)
 
     def errReceived(self, data: bytes) -> None:
         """It has written to standard error."""
-        self._received("stderr", data)
+        self._take("stderr", data)
 
     def stdinTaken(self, count: int) -> None:
         """It has room for more input."""
@@ -599,6 +647,17 @@ class Command:
             self.kept.stderr.close()
             self.expireIn(self.kept.ttl)
 
+    def _take(self, stream: OutputStream, data: bytes) -> None:
+        """Take output; when that fails nothing of it counts, and no end of it looks whole."""
+        if self._cutShort:
+            return
+        try:
+            self._received(stream, data)
+        except Exception:
+            self.log.failure("command {id}: this is a fault of the service", id=self.id)
+            self._cutShort = True
+            self.stop(outcome.Lost(reason="the service failed; its log says why."))
+
     def _received(self, stream: OutputStream, data: bytes) -> None:
         self._allowed[stream] -= len(data)
         most = self._bounds.output
@@ -622,8 +681,6 @@ class Command:
         """Keep output, if it is to be; what cannot be kept is neither counted nor sent."""
         if self.kept is None:
             return True
-        if self._cutShort:
-            return False
         try:
             self._spool(stream).append(data)
         except (LimitExceeded, OSError) as error:
@@ -674,19 +731,69 @@ class Command:
             )
 
     def _pump(self) -> None:
-        """Send what is kept, as far as the follower takes it, and the end behind all of it."""
+        """Have sent what is kept, as far as the follower takes it, and the end behind all of it."""
         follower = self._follower
-        if follower is None or self._nextTurn is not None:
+        if follower is not None and self._next(follower) is not None:
+            follower.ready(self)
+        else:
+            self._finish()
+
+    def _next(self, follower: Follower) -> OutputStream | None:
+        """Tell of which stream the next piece is: of both in turn, where both have some."""
+        if self.kept is None or not self._begun or self._nextTurn is not None:
+            return None
+        for stream in self._turns:
+            if self._sent[stream] < self._until(stream) and follower.room(stream):
+                return stream
+        return None
+
+    def _until(self, stream: OutputStream) -> int:
+        """Tell the place behind the last byte to be sent: what a fault left uncounted is not."""
+        return self._spool(stream).end if self._restored else self._counts[stream].count
+
+    def _finish(self) -> None:
+        """Send the end, once it is there and all before it was sent."""
+        follower = self._follower
+        if follower is None or not self._over or self._nextTurn is not None:
             return
-        if self.kept is not None and self._begun and not self._sentAll(follower):
-            return
-        if self._over:
-            self._follower = None
-            self._last = follower
-            follower.ended(self)
-            self._letGo()
-            self._rest()
-            self._tellLeft()
+        if self.kept is not None and self._begun:
+            if any(self._sent[stream] < self._until(stream) for stream in STREAMS):
+                return
+            if self._uncounted():
+                self._nextTurn = self._clock.callLater(0, self._countOn)
+                return
+        self._follower = None
+        self._last = follower
+        follower.ended(self)
+        self._letGo()
+        self._rest()
+        self._tellLeft()
+
+    def _uncounted(self) -> OutputStream | None:
+        """Tell a stream whose digest is still to be made, as an earlier run came not so far."""
+        if self._restored:
+            for stream in STREAMS:
+                behind = self._counts[stream].count < self._spool(stream).end
+                if behind and stream not in self._tallies:
+                    return stream
+        return None
+
+    def _countOn(self) -> None:
+        """Digest some more of what is kept: where some of it is not, the digest is of the rest."""
+        self._nextTurn = None
+        follower = self._follower
+        for _ in range(PIECES_A_TURN):
+            stream = self._uncounted()
+            if stream is None:
+                break
+            count = self._counts[stream]
+            try:
+                count.add(self._spool(stream).read(count.count, MAX_DATA))
+            except (OSError, ValueError) as error:
+                assert follower is not None, "Without one nothing is digested."
+                self._notRead(follower, error)
+                return
+        self._finish()
 
     def _letGo(self) -> None:
         self._follower = None
@@ -699,30 +806,14 @@ class Command:
         for each in watching:
             each.callback(None)
 
-    def _sentAll(self, follower: Follower) -> bool:
-        pieces = 0
-        whole = True
-        for stream in STREAMS:
-            spool = self._spool(stream)
-            while self._sent[stream] < spool.end:
-                room = follower.room(stream)
-                if follower.stalled or not room:
-                    break
-                if pieces == PIECES_A_TURN:
-                    self._nextTurn = self._clock.callLater(0, self._takeTurn)
-                    return False
-                try:
-                    data = spool.read(self._sent[stream], min(room, MAX_DATA))
-                except (OSError, ValueError) as error:
-                    self._unreadable(follower, error)
-                    return False
-                pieces += 1
-                self._sent[stream] += len(data)
-                follower.output(stream, data)
-            whole = whole and self._sent[stream] == spool.end
-        return whole
+    def _notRead(self, follower: Follower, error: Exception) -> None:
+        """Try it again later, where all that is missing is a descriptor; else give it up."""
+        if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
+            self._nextTurn = self._clock.callLater(RETRY, self._again)
+        else:
+            self._unreadable(follower, error)
 
-    def _takeTurn(self) -> None:
+    def _again(self) -> None:
         self._nextTurn = None
         self._pump()
 
@@ -765,19 +856,11 @@ class Command:
             call.cancel()
 
 
-def _tallyOf(spool: Spool) -> Tally:
-    """Count what is kept of a stream: where some of it is not, the digest is of the rest."""
-    count = Count()
-    count.count = at = spool.first
-    while at < spool.end:
-        data = spool.read(at, MAX_DATA)
-        count.add(data)
-        at += len(data)
-    return count.tally()
-
-
 #: What the system says when a program, or the directory to run in, is not there.
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
+
+#: Why something was not started, of what was tried and what the system says.
+_COULD_NOT = "it could not {}: {}."
 
 #: What it says when it may not be used.
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP)
@@ -796,11 +879,38 @@ def outcomeOf(ending: Ending) -> Outcome:
         case Signalled():
             name = signalName(ending.number)
             return outcome.Signalled(name=name, number=ending.number, core=ending.core)
+        case NotStarted(own=True):
+            return notStarted("internal", "the service failed to start it; its log says why.")
         case NotStarted():
-            reason = f"it could not {ending.what}: {os.strerror(ending.errno).lower()}."
-            return outcome.NotStarted(code=_codeOf(ending.errno), reason=cleanText(reason))
+            why = os.strerror(ending.errno).lower()
+            room = outcome.MAX_REASON - len(_COULD_NOT) - len(why)
+            what = shortened(cleanText(ending.what), room)
+            return notStarted(_codeOf(ending.errno), _COULD_NOT.format(what, why))
         case Lost():
-            return outcome.Lost(reason="what watched it was lost, so it was ended.")
+            ended = "so it was ended" if ending.clear else "and some of it may still run"
+            return outcome.Lost(reason=f"what watched it was lost, {ended}.")
+
+
+def notStarted(code: str, reason: str) -> outcome.NotStarted:
+    """
+    Say why something was not started.
+
+    @param code: one of the wire codes.
+    @param reason: a sentence, cut to what a record has room for.
+    @return: the outcome.
+    """
+    return outcome.NotStarted(code=code, reason=shortened(reason, outcome.MAX_REASON))
+
+
+def shortened(text: str, most: int) -> str:
+    """
+    Cut text.
+
+    @param text: any.
+    @param most: characters that it may have.
+    @return: the text, with an ellipsis in place of what was too much.
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _codeOf(number: int) -> str:

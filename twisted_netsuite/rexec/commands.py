@@ -6,19 +6,31 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import resource
 import secrets
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
 
 import msgspec
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError, NetsuiteError, NotFound
 from twisted_netsuite.rexec import outcome
-from twisted_netsuite.rexec.command import CANCELLED, STREAMS, Bounds, Command, Follower, Kept
+from twisted_netsuite.rexec.command import (
+    CANCELLED,
+    STREAMS,
+    Bounds,
+    Command,
+    Follower,
+    Kept,
+    notStarted,
+    shortened,
+)
 from twisted_netsuite.rexec.launch import Launch, OutputStream, Spawner
 from twisted_netsuite.rexec.ledger import MAX_SWEPT, Ledger, LedgerUnavailable
 from twisted_netsuite.rexec.ledger import Kept as Row
@@ -35,9 +47,11 @@ from twisted_netsuite.rexec.outcome import Outcome
 from twisted_netsuite.rexec.permit import Permission, Terms, judge, launchFor, planOf, refusalOf
 from twisted_netsuite.rexec.recording import Recording
 from twisted_netsuite.rexec.spool import Spool, SpoolDamaged, removeSpools
-from twisted_netsuite.trust.identity import Identity
+from twisted_netsuite.trust.identity import ANONYMOUS, Identity
 from twisted_netsuite.trust.oversight import Oversight, causeOf
 from twisted_netsuite.wire.text import cleanText, shownBytes
+
+T = TypeVar("T")
 
 #: Bytes of a command that the log shows: what a person types is shorter.
 MAX_LOGGED = 512
@@ -53,6 +67,10 @@ STOP_LIMIT = 10.0
 #: Seconds that a command is kept when its client does not say: a day, in which whoever has started
 #: it can come back.
 DEFAULT_TTL = 24 * 3600
+
+#: One identity may have one part in so many, rounded up, of the commands that run and of those that
+#: are kept: with a half of them nobody keeps everybody else from starting anything.
+SHARES = 2
 
 #: What a follower is told that has not taken all when the service stops.
 LEFT_BEHIND = "The service stops; what was not taken is kept."
@@ -77,6 +95,27 @@ class ExecLimits:
 
 
 DEFAULT_EXEC_LIMITS = ExecLimits()
+
+#: Descriptors that a command costs the server: three for its streams, one for its supervisor, and,
+#: as only some are kept or recorded, two for that.
+DESCRIPTORS = 6
+
+#: Descriptors that are left for everything else, such as connections, logs and the ledger.
+RESERVED_DESCRIPTORS = 256
+
+
+def affordable(limits: ExecLimits) -> ExecLimits:
+    """
+    Bound commands so that they leave descriptors for others.
+
+    @param limits: what is wanted.
+    @return: the same, or with fewer commands where this process may have too few descriptors.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits
+    most = max(1, (soft - RESERVED_DESCRIPTORS) // DESCRIPTORS)
+    return replace(limits, commands=min(limits.commands, most))
 
 
 @dataclass(frozen=True)
@@ -138,7 +177,12 @@ class Commands:
         #: Those that have not ended, with the rule that each counts for.
         self._unended: dict[Command, str] = {}
         self._rows: dict[Command, Row] = {}
+        #: Those of which is being written how far they were taken, and whether that has changed.
+        self._writing: dict[Command, bool] = {}
         self._stopping = False
+        #: Stops that are under way, and who wants to begin after them.
+        self._stops = 0
+        self._opening: list[Deferred[None]] = []
 
     # Beginning and end.
 
@@ -147,16 +191,27 @@ class Commands:
         Find what an earlier run has kept.
 
         @return: fires when commands can be started; fails with L{ConfigurationError} when the state
-            directory cannot be used.
+            directory cannot be used, or when the service is stopped while this waits for the end
+            of the stop before.
         """
+        if self._stops:
+            stopped: Deferred[None] = Deferred()
+            self._opening.append(stopped)
+            return stopped.addCallback(lambda _: self.open())
         self._stopping = False
         if self._ledger is None:
             return succeed(None)
-        return self._ledger.open().addCallback(self._restore, self._ledger)
+        begun = self._clock.seconds()
+        return self._ledger.open().addCallback(self._restore, self._ledger, begun)
 
-    def _restore(self, rows: list[Row], ledger: Ledger) -> None:
+    def _restore(self, rows: list[Row], ledger: Ledger, begun: float) -> None:
+        if self._stopping:
+            # It came too late: nothing would close what is begun here.
+            return
         for row in rows:
             self._restoreOne(row)
+            if isinstance(row.outcome, outcome.Lost) and (row.ended or 0.0) >= begun:
+                self._noteLost(row, row.outcome)
         self._sweep(ledger)
 
     def _sweep(self, ledger: Ledger) -> None:
@@ -202,6 +257,18 @@ class Commands:
             self._byKey[row.identity, row.key] = (row.digest, command)
         command.expireIn(max(0.0, (row.expires or row.ended) - self._clock.seconds()))
 
+    def _noteLost(self, row: Row, ending: Outcome) -> None:
+        """Write down the end that the run before this one could not, as it was killed."""
+        method, _, name = row.identity.partition(":")
+        self._oversight.note(
+            "exec.end",
+            peer="-",
+            identity=Identity(cast(Any, method), name) if name else ANONYMOUS,
+            id=row.id,
+            command=row.command,
+            **_fieldsOf(ending),
+        )
+
     def stop(self, seconds: float) -> Deferred[None]:
         """
         Start nothing more; let what runs finish, or end it; and close what is kept.
@@ -211,6 +278,10 @@ class Commands:
         @return: fires when nothing is left of any command.
         """
         self._stopping = True
+        self._stops += 1
+        opening, self._opening = self._opening, []
+        for each in opening:
+            each.errback(ConfigurationError("This service was stopped before it had begun."))
         # Those that have ended may still wait for the ledger.
         ends = [each.whenEnded() for each in self._byId.values()]
         running = gatherResults(ends, consumeErrors=True)
@@ -226,12 +297,21 @@ class Commands:
                 late.cancel()
             return self._spawner.stop()
 
-        return running.addBoth(ended).addBoth(taken).addCallback(self._close)
+        return running.addBoth(ended).addBoth(taken).addCallback(self._close).addBoth(self._stopped)
+
+    def _stopped(self, result: T) -> T:
+        self._stops -= 1
+        if not self._stops:
+            opening, self._opening = self._opening, []
+            for each in opening:
+                each.callback(None)
+        return result
 
     def _endAll(self) -> None:
         for command in list(self._byId.values()):
             if command.outcome is None:
-                command.stop(outcome.Lost(reason="the service was stopped, and it with that."))
+                reason = "the service was stopped, and the command with it."
+                command.stop(outcome.Lost(reason=reason))
             elif command.settled:
                 command.dismiss(LEFT_BEHIND)
 
@@ -239,10 +319,25 @@ class Commands:
         for command in list(self._byId.values()):
             command.dismiss(LEFT_BEHIND)
             command.close()
+        for command in [each for each, changed in self._writing.items() if changed]:
+            if command in self._rows:
+                self._write(command)
+        self._writing.clear()
         self._byId.clear()
         self._byKey.clear()
         self._rows.clear()
-        return self._ledger.close() if self._ledger is not None else succeed(None)
+        if self._ledger is None:
+            return succeed(None)
+        # A thread that a disk holds in the kernel cannot be ended, and the reactor waits for it as
+        # it exits: until the disk answers, or somebody kills the process. Nothing runs here then.
+        return self._ledger.close().addTimeout(STOP_LIMIT, self._clock).addErrback(self._notClosed)
+
+    def _notClosed(self, failure: Failure) -> None:
+        failure.trap(TimeoutError)
+        self.log.error(
+            "the ledger of commands is not closed after {seconds} s: the disk does not answer",
+            seconds=STOP_LIMIT,
+        )
 
     # What clients ask for.
 
@@ -262,19 +357,19 @@ class Commands:
             known, command = self._byKey[owner, start.key]
             if known != digest:
                 reason = f"the key {start.key!r} was used for another command; use another key."
-                return self._refused(owner, start, follower, _notStarted("configuration", reason))
+                return self._refused(owner, start, follower, notStarted("configuration", reason))
             self._note("exec.attach", asker, command)
             command.follow(follower, 0, 0)
             return command
-        if why := self._unable(start):
+        if why := self._unable(owner, start):
             return self._refused(owner, start, follower, why)
         id = _newId()
         kept = None
         if start.key is not None or start.onDisconnect == "detach":
             ttl = min(start.ttl or DEFAULT_TTL, self.limits.ttl)
             kept = self._kept(id, start.onDisconnect == "detach", ttl, Spool)
-        words = b" ".join(start.argv)[:MAX_SHOWN]
-        command = Command(id, owner, words, self._clock, self._clock.seconds(), kept)
+        command = Command(id, owner, _lineOf(start), self._clock, self._clock.seconds(), kept)
+        command.argv = start.argv
         command.onEnded = lambda command: self._ended(asker, command)
         command.onLeft = self._left
         command.onExpired = self._expired
@@ -338,15 +433,15 @@ class Commands:
             last = at + MAX_LISTED >= len(own)
             yield Listed(channel=channel, commands=tuple(own[at : at + MAX_LISTED]), last=last)
 
-    def kill(self, asker: Asker, id: str, number: int | None) -> Deferred[Outcome | None]:
+    def kill(self, asker: Asker, id: str, number: int | None) -> Deferred[Outcome] | Deferred[None]:
         """
-        Signal or end a command of somebody.
+        Signal or end a command of somebody; or forget it, with its key, when it has ended.
 
         @param asker: whose it has to be.
         @param id: its name.
-        @param number: the signal; C{None} to end it.
+        @param number: the signal, which does nothing to what has ended; C{None} to end it.
         @return: fires once that was done: with how it ended; with C{None} when it was signalled and
-            runs.
+            runs. It can be cancelled.
         @raise NotFound: when there is none.
         """
         command = self.find(asker, id)
@@ -354,10 +449,11 @@ class Commands:
         if number is not None and command.outcome is None:
             command.signal(number)
             return succeed(None)
+        if number is None and command.settled and command.kept is not None:
+            command.dismiss("It was ended, and forgotten.")
+            self._expired(command)
         command.cancel()
-        ended: Deferred[Outcome | None] = Deferred()
-        command.whenEnded().addCallback(ended.callback)
-        return ended
+        return command.whenEnded()
 
     def _note(self, event: str, asker: Asker, command: Command, **fields: int | None) -> None:
         given = {name: value for name, value in fields.items() if value is not None}
@@ -366,33 +462,54 @@ class Commands:
             peer=asker.address,
             identity=asker.identity,
             id=command.id,
-            command=command.words,
+            command=command.argv or command.words,
             **given,
         )
 
     # Starting.
 
-    def _unable(self, start: Start) -> Outcome | None:
-        """Tell why nothing is started at all, whoever asks."""
+    def _unable(self, owner: str, start: Start) -> Outcome | None:
+        """Tell why nothing is started at all, whatever it is."""
         if self._stopping:
-            return _notStarted("unsupported", "this service is stopping, and starts nothing more.")
+            return notStarted("unsupported", "this service is stopping, and starts nothing more.")
         if len(self._unended) >= self.limits.commands:
             reason = f"{len(self._unended)} commands run here, and no more are started."
+            return outcome.Limit(which="commands", reason=reason)
+        if (own := _countOf(owner, self._unended)) >= _share(self.limits.commands):
+            reason = f"you run {own} commands here, and may run no more at a time."
             return outcome.Limit(which="commands", reason=reason)
         if start.key is None and start.onDisconnect != "detach":
             return None
         if self._ledger is None:
             reason = "this service keeps nothing; its operator can have it do so with --state."
-            return _notStarted("unsupported", reason)
-        kept = sum(each.kept is not None for each in self._byId.values())
-        if kept >= self.limits.kept:
-            reason = f"{kept} commands are kept here, and no more are until one of these expires."
+            return notStarted("unsupported", reason)
+        kept = [each for each in self._byId.values() if each.kept is not None]
+        own = _countOf(owner, kept)
+        if own >= _share(self.limits.kept) and not self._makeRoom(owner):
+            reason = f"{own} commands are kept for you, and no more can be; 'kill' forgets one."
+            return outcome.Limit(which="kept", reason=reason)
+        if len(kept) >= self.limits.kept and not self._makeRoom(None):
+            reason = f"{len(kept)} commands are kept here, and no more are until one is forgotten."
             return outcome.Limit(which="kept", reason=reason)
         return None
 
+    def _makeRoom(self, owner: str | None) -> bool:
+        """
+        Forget the one that ended first of those that nobody misses: all of its output was taken,
+        and no key promises that it is known.
+        """
+        idle = [
+            each
+            for each, row in self._rows.items()
+            if each.delivered and row.key is None and owner in (None, each.owner)
+        ]
+        if not idle:
+            return False
+        self._expired(min(idle, key=lambda each: each.endedAt or 0.0))
+        return True
+
     def _refused(self, owner: str, start: Start, follower: Follower, why: Outcome) -> Command:
-        words = b" ".join(start.argv)[:MAX_SHOWN]
-        command = Command(_newId(), owner, words, self._clock, self._clock.seconds())
+        command = Command(_newId(), owner, _lineOf(start), self._clock, self._clock.seconds())
         command.follow(follower, 0, 0)
         command.refuse(why)
         return command
@@ -420,7 +537,7 @@ class Commands:
         permission = launchFor(wish, judgement, self._terms)
         why = await self._hindrance(asker, start, digest, command, permission)
         if why is None and command.cancelled:
-            why = _notStarted(CANCELLED, "it was cancelled before it was started.")
+            why = notStarted(CANCELLED, "it was cancelled before it was started.")
         if why is not None or not isinstance(permission, Permission):
             assert why is not None
             command.refuse(why)
@@ -434,7 +551,7 @@ class Commands:
         except NetsuiteError as error:
             self.log.error("command {id}: {reason}", id=command.id, reason=error.sentence)
             reason = "it cannot be recorded, and nothing runs here that is not."
-            command.refuse(_notStarted(AuditUnavailable.wireCode, reason))
+            command.refuse(notStarted(AuditUnavailable.wireCode, reason))
             return
         bounds = Bounds(permission.timeLimit, permission.outputLimit)
         command.begin(self._spawner, launch, bounds, recording)
@@ -476,14 +593,14 @@ class Commands:
         try:
             await self._ledger.begin(row)
         except NetsuiteError as error:
-            return _notStarted(error.wireCode, error.sentence)
+            return notStarted(error.wireCode, error.sentence)
         self._rows[command] = row
         return None
 
     def _failed(self, failure: Failure, command: Command) -> None:
         self.log.failure("command {id}: this is a fault of the service", failure, id=command.id)
         if command.outcome is None and not command.running:
-            command.refuse(_notStarted("internal", "the service failed; its log says why."))
+            command.refuse(notStarted("internal", "the service failed; its log says why."))
 
     # What becomes of it.
 
@@ -517,9 +634,8 @@ class Commands:
             peer=asker.address,
             identity=asker.identity,
             id=command.id,
-            command=command.words,
-            outcome=kind,
-            status=ending.status,
+            command=command.argv or command.words,
+            **_fieldsOf(ending),
             stdout=tallies["stdout"].count,
             stdoutSha256=tallies["stdout"].sha256.hex(),
             stderr=tallies["stderr"].count,
@@ -541,13 +657,25 @@ class Commands:
         return self._write(command)
 
     def _left(self, command: Command) -> None:
-        """Write down how far its follower has come, and that its time begins anew."""
+        """
+        Write down how far its follower has come, and that its time begins anew.
+
+        What changes while that is being written is written once after it, however often.
+        """
+        if command in self._writing:
+            self._writing[command] = True
+            return
         row = self._rows.get(command)
         if row is not None:
             if row.expires is not None:
                 expires = self._clock.seconds() + row.ttl
                 self._rows[command] = msgspec.structs.replace(row, expires=expires)
-            self._write(command)
+            self._writing[command] = False
+            self._write(command).addBoth(self._written, command)
+
+    def _written(self, _: object, command: Command) -> None:
+        if self._writing.pop(command, False):
+            self._left(command)
 
     def _write(self, command: Command) -> Deferred[None]:
         assert self._ledger is not None
@@ -572,8 +700,11 @@ class Commands:
         )
 
     def _forget(self, command: Command) -> None:
-        self._byId.pop(command.id, None)
+        if self._byId.get(command.id) is command:
+            # After a stop and another beginning it may be one that was restored.
+            del self._byId[command.id]
         row = self._rows.pop(command, None)
+        self._writing.pop(command, None)
         for name in [name for name, (_, each) in self._byKey.items() if each is command]:
             del self._byKey[name]
         if row is not None:
@@ -598,6 +729,34 @@ def _requireWhole(row: Row, kept: Kept) -> None:
             )
 
 
+def _fieldsOf(ending: Outcome) -> dict[str, str | int]:
+    """Tell how a command ended, for the audit log."""
+    fields: dict[str, str | int] = {
+        "outcome": str(ending.__struct_config__.tag),
+        "status": ending.status,
+    }
+    match ending:
+        case outcome.Signalled():
+            fields["signal"] = ending.name
+        case outcome.Limit():
+            fields["which"] = ending.which
+        case outcome.NotStarted():
+            fields["code"] = ending.code
+        case _:
+            pass
+    if reason := cleanText(getattr(ending, "reason", "")):
+        fields["reason"] = shortened(reason, outcome.MAX_REASON)
+    return fields
+
+
+def _share(most: int) -> int:
+    return -(-most // SHARES)
+
+
+def _countOf(owner: str, commands: Iterable[Command]) -> int:
+    return sum(each.owner == owner for each in commands)
+
+
 def _why(ending: Outcome) -> str:
     """Write the reason of an end, if it has one, for the end of a line in the log."""
     reason = cleanText(getattr(ending, "reason", ""))
@@ -608,12 +767,17 @@ def _told(failure: Failure) -> None:
     failure.trap(LedgerUnavailable)
 
 
-def _notStarted(code: str, reason: str) -> outcome.NotStarted:
-    return outcome.NotStarted(code=code, reason=reason[: outcome.MAX_REASON])
-
-
 def _newId() -> str:
     return base64.b32encode(secrets.token_bytes(ID_BYTES)).decode().rstrip("=").lower()
+
+
+def _lineOf(start: Start) -> bytes:
+    """Write a wish as a person would type it: a word with a space in it is still one."""
+    if start.shell:
+        return start.argv[0][:MAX_SHOWN]
+    # Any byte is a character there, and comes back as it was.
+    words = (word[:MAX_SHOWN].decode("latin-1") for word in start.argv[:MAX_SHOWN])
+    return shlex.join(words).encode("latin-1")[:MAX_SHOWN]
 
 
 def _digestOf(start: Start) -> bytes:

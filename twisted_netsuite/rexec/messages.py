@@ -13,7 +13,11 @@ import msgspec
 from msgspec import Meta
 
 from twisted_netsuite.rexec.outcome import MAX_REASON, Outcome, SignalName
-from twisted_netsuite.wire.session import MAX_DATA, Record
+from twisted_netsuite.wire.session import MAX_DATA, RECORD_ROOM, Record
+
+#: Bytes of a frame, unless a server says otherwise: a command with its environment is one record,
+#: and that of a build has more of it than a piece of data.
+FRAME = 256 * 1024 + RECORD_ROOM
 
 #: What HELLO asks for.
 SERVICE = "exec"

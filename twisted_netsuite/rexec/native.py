@@ -11,26 +11,33 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
 
-from twisted_netsuite.errors import LimitExceeded, NetsuiteError, NotFound, ProtocolError
+from twisted_netsuite.errors import (
+    ConfigurationError,
+    LimitExceeded,
+    NetsuiteError,
+    NotFound,
+    ProtocolError,
+)
 from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.framed import SessionFactory, SessionProtocol
-from twisted_netsuite.rexec import outcome
-from twisted_netsuite.rexec.command import Command, signalNumber
+from twisted_netsuite.rexec.command import Command, notStarted, signalNumber
 from twisted_netsuite.rexec.commands import (
     DEFAULT_EXEC_LIMITS,
     Asker,
     Commands,
     ExecLimits,
     Recorder,
+    affordable,
 )
 from twisted_netsuite.rexec.flow import NOTHING
 from twisted_netsuite.rexec.launch import OutputStream, Spawner, TerminalSize
 from twisted_netsuite.rexec.ledger import Ledger
 from twisted_netsuite.rexec.machine import Effect
 from twisted_netsuite.rexec.messages import (
+    FRAME,
     RECORDS,
     SERVICE,
     Attach,
@@ -54,8 +61,16 @@ from twisted_netsuite.rexec.process import ProcessSpawner
 from twisted_netsuite.rexec.serverchannel import ServerChannel
 from twisted_netsuite.trust.oversight import Oversight
 from twisted_netsuite.trust.tokens import TokenVerifier
-from twisted_netsuite.wire.session import DEFAULT_FRAME, MAX_DATA, RECORD_ROOM, Record
+from twisted_netsuite.wire.session import MAX_DATA, RECORD_ROOM, Record
 from twisted_netsuite.wire.sessionmachine import Effect as OpeningEffect
+
+#: Seconds that a client waits, after its HELLO, until what an earlier run has kept was read: the
+#: rows of some hundred commands take a fraction of one, and a disk that hangs may take for ever.
+OPEN_LIMIT = 30.0
+
+#: Pieces of kept output that a session sends before other work of the process gets its turn: a
+#: megabyte, which takes some milliseconds.
+PIECES_A_TURN = 16
 
 #: Channels of one session at a time: more than anybody has asked of one connection, and each costs
 #: some kilobytes before it has a command.
@@ -95,6 +110,7 @@ class Following:
 
     def began(self, command: Command, stdout: int, stderr: int, stdinRoom: int | None) -> None:
         """Tell the client that the command runs."""
+        self.command = command
         started = self.channel.start(
             command.id,
             known=command.known,
@@ -106,8 +122,13 @@ class Following:
         )
         self._session.sendRecord(started)
 
+    def ready(self, command: Command) -> None:
+        """Send kept output, in turn with the other channels."""
+        self._session.wait(self)
+
     def output(self, stream: OutputStream, data: bytes) -> None:
         """Send output, in records that fit into frames."""
+        self._session.served(self)
         send = self.channel.sendStdout if stream == "stdout" else self.channel.sendStderr
         size = self._session.pieceSize
         if len(data) <= size:
@@ -138,8 +159,7 @@ class Following:
 
         @param error: why.
         """
-        reason = error.sentence[: outcome.MAX_REASON]
-        why = outcome.NotStarted(code=error.wireCode, reason=reason)
+        why = notStarted(error.wireCode, error.sentence)
         self._session.channelClosed(self.channel.end(why, NOTHING, NOTHING))
 
     def left(self, reason: str) -> None:
@@ -218,6 +238,13 @@ class NativeExec(SessionProtocol):
         self._channels: dict[int, Following] = {}
         #: Those whose END was sent, and whose client may still say how far it has come.
         self._delivered: dict[int, Following] = {}
+        #: Those that wait for their turn, the first first: with kept output to be sent, or not to
+        #: be read for now.
+        self._waiting: dict[int, Following] = {}
+        self._nextTurn: IDelayedCall | None = None
+        #: Whether nobody has been read since the client has taken all.
+        self._unread = True
+        self._opening: Deferred[None] = succeed(None)
         self._highest = 0
         self._killing = 0
         self.pieceSize = min(MAX_DATA, self.factory.frame - RECORD_ROOM)
@@ -225,11 +252,28 @@ class NativeExec(SessionProtocol):
 
     def begin(self, effect: OpeningEffect, record: Record) -> None:
         """Find out who says HELLO, as soon as it is known what was kept for whom."""
-        self.factory.whenOpen(partial(self._begin, effect, record))
+        # HELLO is there: what takes time from here on is ours.
+        self._stopWaiting()
+        self._opening = self.factory.whenOpen()
+        self._opening.addTimeout(OPEN_LIMIT, self.clock)
+        self._opening.addCallbacks(
+            lambda _: self._begin(effect, record), lambda failure: self._notOpen()
+        )
 
     def _begin(self, effect: OpeningEffect, record: Record) -> None:
-        if not self.machine.closed:
-            self.guard(super().begin, effect, record)
+        self.guard(super().begin, effect, record)
+
+    def _notOpen(self) -> None:
+        self.refuse(
+            LimitExceeded(
+                f"What this service has kept was not read within {OPEN_LIMIT:g} s; try again later."
+            )
+        )
+
+    def openingFailed(self, reason: NetsuiteError | None) -> None:
+        """Wait for nothing more."""
+        self._opening.cancel()
+        super().openingFailed(reason)
 
     def sessionOpened(self) -> None:
         """Know who asks."""
@@ -239,6 +283,10 @@ class NativeExec(SessionProtocol):
         """Follow nothing more: what was not to outlive this ends."""
         channels, self._channels = self._channels, {}
         self._delivered.clear()
+        self._waiting.clear()
+        if self._nextTurn is not None:
+            self._nextTurn.cancel()
+            self._nextTurn = None
         for following in channels.values():
             if following.command is not None:
                 following.command.unfollow(following)
@@ -248,11 +296,69 @@ class NativeExec(SessionProtocol):
         self._finishIfDone()
 
     def writingChanged(self, taken: bool) -> None:
-        """Send no output while the client does not take any."""
-        for following in list(self._channels.values()):
+        """Send no output while the client does not take any; then, in turns."""
+        if not self.stalled:
+            self._serve()
+            return
+        self._unread = True
+        for number, following in self._channels.items():
+            self._waiting.setdefault(number, following)
             if following.command is not None:
-                # It may have changed again meanwhile.
-                self.guard(following.command.hold, self.stalled)
+                following.command.hold(True)
+
+    def wait(self, following: Following) -> None:
+        """
+        Have kept output sent, once it is the turn of that channel.
+
+        @param following: the channel.
+        """
+        self._waiting.setdefault(following.channel.number, following)
+        self._serve()
+
+    def served(self, following: Following) -> None:
+        """
+        Let the other channels come first, when they all have to wait.
+
+        @param following: the channel that had its turn.
+        """
+        number = following.channel.number
+        if number in self._channels:
+            self._channels[number] = self._channels.pop(number)
+
+    def _serve(self) -> None:
+        if self._nextTurn is None:
+            self.guard(self._takeTurns)
+
+    def _nextServed(self) -> None:
+        self._nextTurn = None
+        self.guard(self._takeTurns)
+
+    def _takeTurns(self) -> None:
+        """
+        Let those that wait have their turns, until the client takes no more.
+
+        Of kept output a turn is a piece. What is not kept the reactor reads, in an order of its
+        own: so the first has one round of the reactor for itself, before all others are read, too.
+        """
+        pieces = 0
+        while self._waiting and not self.stalled and pieces < PIECES_A_TURN:
+            number = next(iter(self._waiting))
+            following = self._waiting.pop(number)
+            self.served(following)
+            command = following.command
+            if command is None:
+                continue
+            if command.kept is not None:
+                pieces += 1
+                if command.sendPiece():
+                    self._waiting.setdefault(number, following)
+                continue
+            command.hold(False)
+            if self._unread:
+                self._unread = False
+                break
+        if self._waiting and not self.stalled:
+            self._nextTurn = self.clock.callLater(0, self._nextServed)
 
     def recordReceived(self, record: Record) -> None:
         """Take a record."""
@@ -280,6 +386,7 @@ class NativeExec(SessionProtocol):
         @param last: the last record on it.
         """
         following = self._channels.pop(last.channel, None)
+        self._waiting.pop(last.channel, None)
         if isinstance(last, End) and following is not None and following.creditable:
             self._delivered[last.channel] = following
             while len(self._delivered) > MAX_CHANNELS:
@@ -303,6 +410,8 @@ class NativeExec(SessionProtocol):
             following.refused(LimitExceeded(reason))
             return
         self._channels[asked.channel] = following
+        if self.stalled:
+            self._waiting[asked.channel] = following
         try:
             following.command = find(following)
         except NetsuiteError as error:
@@ -352,7 +461,7 @@ class ExecFactory(SessionFactory):
 
     def __init__(
         self,
-        clock: IReactorTime,
+        reactor: IReactorTime,
         oversight: Oversight,
         *,
         spawner: Spawner | None = None,
@@ -363,13 +472,14 @@ class ExecFactory(SessionFactory):
         drain: float = 0.0,
         tokens: TokenVerifier | None = None,
         requireIdentity: bool = False,
-        frame: int = DEFAULT_FRAME,
+        frame: int = FRAME,
         limits: ConnectionLimits = DEFAULT_LIMITS,
     ) -> None:
         """
-        @param clock: the reactor, or a fake clock in tests.
+        @param reactor: the reactor; with a spawner something that tells time is enough, such as a
+            fake clock in tests.
         @param oversight: has the policy, without which nothing is run, and the audit log.
-        @param spawner: starts commands; by default as processes, which takes a reactor.
+        @param spawner: starts commands; by default as processes.
         @param terms: hold for every command.
         @param bounds: all commands together.
         @param ledger: what is kept is written there; without it nothing can be detached or have a
@@ -380,9 +490,16 @@ class ExecFactory(SessionFactory):
         @param requireIdentity: whether to refuse who is anonymous.
         @param frame: bytes of a frame, both ways.
         @param limits: bounds the connections.
+        @raise ConfigurationError: when there is neither a spawner nor a reactor that processes can
+            be watched with.
         """
+        if spawner is None and not IReactorFDSet.providedBy(reactor):
+            raise ConfigurationError(
+                f"{type(reactor).__name__} watches no descriptors, as commands need; give a "
+                "reactor that does, or a spawner."
+            )
         super().__init__(
-            clock,
+            reactor,
             SERVICE,
             RECORDS,
             tokens=tokens,
@@ -391,11 +508,12 @@ class ExecFactory(SessionFactory):
             limits=limits,
         )
         self._drain = drain
+        self._processes = spawner is None or isinstance(spawner, ProcessSpawner)
         #: Sessions that wait for what was kept; C{None} when nothing has to be waited for.
-        self._beginnings: list[Callable[[], None]] | None = None
+        self._beginnings: list[Deferred[None]] | None = None
         self.commands = Commands(
-            clock,
-            ProcessSpawner(clock) if spawner is None else spawner,
+            reactor,
+            ProcessSpawner(reactor) if spawner is None else spawner,
             oversight,
             Terms() if terms is None else terms,
             bounds,
@@ -410,32 +528,53 @@ class ExecFactory(SessionFactory):
         @return: fires when all is ready; fails with L{ConfigurationError} when the state directory
             cannot be used.
         """
-        self._beginnings = []
+        if self._beginnings is None:
+            self._beginnings = []
+        if self._processes:
+            self._boundCommands()
         return self.commands.open().addBoth(self._opened)
+
+    def _boundCommands(self) -> None:
+        """Let commands leave descriptors for connections, once the process has all it will have."""
+        wanted = self.commands.limits
+        self.commands.limits = affordable(wanted)
+        if self.commands.limits.commands < wanted.commands:
+            self.log.warn(
+                "{count} commands run at a time, and not {wanted}: the process may have too few "
+                "descriptors; let it have more (ulimit -n).",
+                count=self.commands.limits.commands,
+                wanted=wanted.commands,
+            )
 
     def _opened(self, result: T) -> T:
         beginnings, self._beginnings = self._beginnings, None
-        for begin in beginnings or ():
-            begin()
+        for each in beginnings or ():
+            each.callback(None)
         return result
 
-    def whenOpen(self, begin: Callable[[], None]) -> None:
+    def whenOpen(self) -> Deferred[None]:
         """
-        Let a session begin, but not while what was kept is being found: who comes back right after
-        a restart would be told that it is not there.
+        Wait while what was kept is being found: who comes back right after a restart would be told
+        that it is not there.
 
-        @param begin: begins it.
+        @return: one for each caller; fires at once when nothing is being found; it can be
+            cancelled.
         """
         if self._beginnings is None:
-            begin()
-        else:
-            self._beginnings.append(begin)
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(self._beginnings.remove)
+        self._beginnings.append(waiting)
+        return waiting
 
     def abortConnections(self) -> Deferred[None]:
         """
-        Start nothing more, let commands finish for as long as they may, and end every session.
+        Stop the service: start nothing more, let commands finish for as long as C{drain} says, end
+        those that have not, close what is kept, and end every session. L{open} begins it anew.
 
-        @return: fires when nothing is left of any connection or command.
+        Whoever embeds the service calls this before the reactor stops, and waits for it.
+
+        @return: fires when nothing is left of any connection or command, at most some
+            L{commands.STOP_LIMIT} seconds later than C{drain} says.
         """
         for session in self.sessions():
             session.leave("The service stops.")
