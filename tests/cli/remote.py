@@ -144,6 +144,8 @@ class RemoteSession:
     @ivar pty: whether commands have a terminal; C{None} when they have as asked.
     @ivar listings: what there is.
     @ivar closed: whether it was closed.
+    @ivar goodbye: what the server has said before it stops.
+    @ivar closing: fires when that is done, where it takes time.
     """
 
     def __init__(self) -> None:
@@ -154,6 +156,8 @@ class RemoteSession:
         self.pty: bool | None = None
         self.listings: list[Listing] = []
         self.closed = False
+        self.goodbye: str | None = None
+        self.closing: Deferred[None] | None = None
 
     def start(self, argv: Any, *, stdout: Any, stderr: Any, **options: Any) -> Deferred[Any]:
         """Start a command."""
@@ -186,7 +190,7 @@ class RemoteSession:
     def close(self) -> Deferred[None]:
         """Close."""
         self.closed = True
-        return succeed(None)
+        return succeed(None) if self.closing is None else self.closing
 
 
 class RemoteServers:

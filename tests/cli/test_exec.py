@@ -104,12 +104,36 @@ class WordsTests(SynchronousTestCase):
         self.assertWishes("h:1 --cwd /tmp --as www -- ls -l", cwd="/tmp", account="www")
         self.assertWishes("h:1 --shell -- ls -l", shell=True)
         self.assertWishes("h:1 --timeout 0.5 -- ls -l", timeLimit=0.5)
-        self.assertWishes("h:1 --key k -- ls -l", key="k")
         self.assertWishes("h:1 --on-disconnect kill -- ls -l")
         for words in ("detach:2h", "detach --ttl 2h", "detach --ttl 7200"):
             self.assertWishes(
                 f"h:1 --on-disconnect {words} -- ls -l", onDisconnect="detach", ttl=7200
             )
+
+    def test_ownOptions(self) -> None:
+        """From the first word of the command on nothing is an option of this program."""
+        for words in ("h:1 rm -i f", "h:1 -- rm -i f", "-- h:1 rm -i f"):
+            self.assertWishes(words, argv=("rm", "-i", "f"))
+        self.assertWishes("h:1 -i rm -i --key k", argv=("rm", "-i", "--key", "k"), stdin=True)
+        self.assertWishes("h:1 ls -t --help", argv=("ls", "-t", "--help"))
+        self.assertWishes("h:1 ls -l")
+        self.assertWishes("h:1 env -- -i", argv=("env", "--", "-i"))
+        self.assertWishes("h:1 --cwd ls ls -l", cwd="ls")
+
+    def test_key(self) -> None:
+        """What has a key goes on without its client, so that the next call finds it."""
+        self.assertWishes("h:1 --key k -- ls -l", key="k", onDisconnect="detach")
+        self.assertWishes("h:1 --key k --ttl 2h ls -l", key="k", onDisconnect="detach", ttl=7200)
+        self.assertWishes("h:1 --key k --on-disconnect kill ls -l", key="k")
+        self.assertWishes("h:1 --key k --on-disconnect kill --ttl 60 ls -l", key="k", ttl=60)
+        self.assertWishes(
+            "h:1 --key k --on-disconnect detach:1h ls -l",
+            key="k",
+            onDisconnect="detach",
+            ttl=3600,
+        )
+        wish = Wish(LS, onDisconnect="detach", key="k")
+        self.assertCalls("h:1 --detach --key k -- ls -l", "detached", HOST, wish)
 
     def test_server(self) -> None:
         """Who one is, and how to connect, is said as for the other commands."""
@@ -139,7 +163,7 @@ class WordsTests(SynchronousTestCase):
 
     def test_ttl(self) -> None:
         """How long something is kept is for what is kept, and said once."""
-        self.assertRefused("h:1 --ttl 1d -- ls", "--ttl is for --detach and --on-disconnect detach")
+        self.assertRefused("h:1 --ttl 1d -- ls", "--ttl is for --detach, --key and --on-disconnect")
         self.assertRefused("h:1 --on-disconnect detach:1d --ttl 1d -- ls", "leave one of them out")
         self.assertRefused("h:1 --detach --ttl 1w -- ls", "no span of time", "'--ttl'")
         self.assertRefused("h:1 --detach --ttl 31d -- ls", "30d is the most")
@@ -154,7 +178,7 @@ class WordsTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """What cannot be is named, with what can."""
-        self.assertRefused("h:1 ls -l", "No such option")
+        self.assertRefused("h:1 -l ls", "No such option")
         self.assertRefused("h:1 --env A -- ls", "'A' is no variable; give NAME=VALUE")
         self.assertRefused("h:1 --env =b -- ls", "'=b' is no variable")
         for word in ("keep", "kill:1d", "detach:", "detach:soon", "Kill"):
@@ -181,7 +205,7 @@ class WordsTests(SynchronousTestCase):
             *("--on-disconnect kill", "--ttl 1d", "--hosts a", "--block", "--prefix", "-P 3"),
             *("--user x", "--token-file x", "--connect-timeout 3"),
         ):
-            self.assertRefused(f"--dialect raw {option} h:1 ls", "is for --dialect int32")
+            self.assertRefused(f"--dialect raw {option} -- h:1 ls", "is for --dialect int32")
 
     def test_hosts(self) -> None:
         """Many servers get the same wish."""
@@ -221,6 +245,20 @@ class WordsTests(SynchronousTestCase):
         )
         self.assertRefused("--hosts @/no/where -- ls", "'/no/where' cannot be read")
         self.assertRefused("--hosts , -- ls", "names no server")
+        self.assertRefused("--hosts a:1 --hosts , -- ls", "names no server")
+        self.assertCalls(
+            f"--hosts b:2,a:1 --hosts @{path} --hosts c:3 -- ls",
+            "runOnHosts",
+            *([Server("b:2"), Server("a:1"), Server("c:3")], Wish(("ls",))),
+            parallel=32,
+            blocks=False,
+        )
+
+    def test_hostsApart(self) -> None:
+        """No server is taken for the command, and no command for a server."""
+        self.assertRefused("--hosts a:1 b:2 ls", "With --hosts, ARGV stands behind --, and 'b:2'")
+        self.assertRefused("--hosts a:1 b:2 -- ls", "'b:2' is before it")
+        self.assertRefused("b:2 --hosts a:1 -- ls", "'b:2' cannot be one beside it")
 
     def test_hostsTake(self) -> None:
         """What there is one of cannot be given to many, and what is for many not to one."""
@@ -257,9 +295,15 @@ class WordsTests(SynchronousTestCase):
 
     def test_kill(self) -> None:
         """Kill takes an ID, and the name of a signal in any form."""
-        for words, name in (("", None), ("--signal HUP", "HUP"), ("--signal sigusr1", "USR1")):
+        for words, name in (
+            ("", None),
+            ("--signal HUP", "HUP"),
+            ("--signal sigusr1", "USR1"),
+            ("--signal 9", "KILL"),
+        ):
             self.assertCalls(f"kill h:1 abc {words}", "kill", HOST, "abc", name)
         self.assertRefused("kill h:1", "Missing argument 'ID'")
+        self.assertRefused("kill h:1 abc --signal 99", "99 is the number of no signal")
 
     def test_help(self) -> None:
         """Help shows every form, and that of each command."""

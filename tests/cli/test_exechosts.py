@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_netsuite.cli.exechosts as hosts
 import twisted_netsuite.cli.execnative as native
-from tests.cli.remote import RemoteCommand, RemoteServers
+from tests.cli.remote import RemoteCommand, RemoteServers, RemoteSession
 from tests.cli.terminal import DescriptorReactor, Screen, closed, drained, pipe
 from tests.cli.test_execnative import Posted
 from twisted_netsuite.cli.exechosts import (
@@ -47,6 +47,7 @@ class ReadTests(SynchronousTestCase):
     def test_commas(self) -> None:
         """Addresses stand between commas; each is taken once, in their order."""
         self.assertEqual(readHosts("b:1, a:2,,b:1,unix:/x"), ["b:1", "a:2", "unix:/x"])
+        self.assertEqual(readHosts("b:1,a:2", "c:3,b:1"), ["b:1", "a:2", "c:3"])
 
     def test_file(self) -> None:
         """A file has one on each line, and comments."""
@@ -262,6 +263,29 @@ class RoundTests(RoundTestCase):
             ],
         )
         self.assertGone()
+
+    def test_noAddress(self) -> None:
+        """An address that can be none is found before the command runs anywhere."""
+
+        def parse(reactor: object, address: str, files: object) -> tuple[str, object]:
+            if address == "c:1":
+                raise ConfigurationError("c:1 is no address.")
+            return address, files
+
+        self.patch(native, "parseConnect", parse)
+        error = self.failureResultOf(self.run_("abc"), ConfigurationError).value
+        self.assertEqual((error.sentence, self.reached()), ("c:1 is no address.", ""))
+        self.assertGone()
+
+    def test_refusedAndClosed(self) -> None:
+        """A server that refuses the command hears the end of the session before that counts."""
+        session = self.servers.sessions["a:1"] = RemoteSession()
+        session.refusal, session.closing = Denied("no."), Deferred()
+        done = self.run_("a")
+        self.assertNoResult(done)
+        session.closing.callback(None)
+        self.reactor.settle()
+        self.assertEqual(self.successResultOf(done), 1)
 
     def test_mostCounted(self) -> None:
         """More than a hundred failures are told as 101, so that no status means something else."""

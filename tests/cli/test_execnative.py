@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_netsuite.cli.execnative as command
 from tests.cli.remote import RemoteCommand, RemoteServers, RemoteSession
 from tests.cli.terminal import DescriptorReactor, Screen, closed, drained, pipe
+from twisted_netsuite import errors
 from twisted_netsuite.cli.execnative import (
     CANCEL_PATIENCE,
     Console,
@@ -36,6 +37,7 @@ from twisted_netsuite.cli.execnative import (
 from twisted_netsuite.cli.login import Login
 from twisted_netsuite.errors import ConfigurationError, ConnectionFailed, NetsuiteError, NotFound
 from twisted_netsuite.net.tlscontext import TrustFiles
+from twisted_netsuite.rexec.client import CommandDetached
 from twisted_netsuite.rexec.messages import Listing, Terminal
 from twisted_netsuite.rexec.outcome import (
     Denied,
@@ -455,12 +457,46 @@ class StayingTests(AttendedTestCase):
         sentence = self.assertFails(done, ConfigurationError)
         self.assertIn(f"another place to go. {HINT}abcdefgh", sentence)
 
+    def test_refused(self) -> None:
+        """Of a command that is refused the server hears the end before this process is gone."""
+        self.session.refusal = errors.Denied("no.")
+        self.session.closing = Deferred()
+        done = self.run_()
+        self.assertNoResult(done)
+        self.session.closing.callback(None)
+        self.assertEqual(self.assertFails(done, errors.Denied), "no.")
+
     def test_connectionLost(self) -> None:
         """A connection that breaks is told together with how to follow it again."""
         done = self.run_(onDisconnect="detach")
         self.remote.lose(ConnectionFailed("h:1 is gone."))
         sentence = self.assertFails(done, ConnectionFailed)
         self.assertEqual(sentence, f"h:1 is gone. {HINT}abcdefgh")
+
+    def test_takenOver(self) -> None:
+        """Who loses it to somebody else is not told to take it back; who loses it to the end of the
+        service is told how to follow it."""
+        for goodbye, hint in ((None, ""), ("Maintenance.", f" {HINT}abcdefgh")):
+            self.setUp()
+            self.session.goodbye = goodbye
+            done = self.run_(onDisconnect="detach")
+            self.remote.lose(CommandDetached("It is followed here no more."))
+            sentence = self.assertFails(done, CommandDetached)
+            self.assertEqual(sentence, f"It is followed here no more.{hint}")
+
+    def test_sameWay(self) -> None:
+        """What tells how to follow it again has what it takes to come to the same server, and the
+        same use of this process's input; a token is not told."""
+        for server, words in (
+            (Server("h:1", TrustFiles("my cert", "ca")), " -i --cert 'my cert' --ca ca"),
+            (Server("h:1", TrustFiles("", "ca", "crl")), " -i --ca ca --crl crl"),
+            (Server("h:1", login=Login("bob", "sesame")), " -i --user bob --token-file FILE"),
+        ):
+            self.setUp()
+            wish = Wish(("x",), stdin=True, onDisconnect="detach")
+            done = Deferred.fromCoroutine(execute(self.reactor, server, wish, self.console))
+            self.signals.send(signal.SIGHUP)
+            self.assertStatus(done, 129, f"netsuite: {HINT}abcdefgh{words}\n")
 
     def test_interrupt(self) -> None:
         """Ctrl-C is for the command, whether it stays or not."""
@@ -580,6 +616,10 @@ class TerminalTests(AttendedTestCase):
             lambda done: self.signals.send(signal.SIGTERM, 2),
             lambda done: self.signals.send(signal.SIGQUIT, 2),
             lambda done: self.signals.send(signal.SIGINT, 3),
+            lambda done: self.signals.send(signal.SIGUSR1),
+            lambda done: self.signals.send(signal.SIGALRM),
+            lambda done: self.signals.send(signal.SIGABRT),
+            lambda done: self.signals.send(signal.SIGRTMAX),
             lambda done: os.write(self.far, b"~."),
             cancel,
         ]
@@ -619,7 +659,7 @@ class TerminalTests(AttendedTestCase):
         done = self.run_(onDisconnect="detach")
         os.write(self.far, b"~.")
         self.reactor.settle()
-        self.assertStatus(done, 0, f"netsuite: {HINT}abcdefgh\n")
+        self.assertStatus(done, 0, f"netsuite: {HINT}abcdefgh -t\n")
 
     def test_suspended(self) -> None:
         """Who is stopped gives the terminal back, and takes it and its size again afterwards."""

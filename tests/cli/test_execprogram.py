@@ -339,6 +339,8 @@ class TerminalTests(ProgramTestCase):
             (lambda screen: screen.process.send_signal(signal.SIGTERM), 143),
             (lambda screen: screen.process.send_signal(signal.SIGQUIT), 143),
             (lambda screen: screen.process.send_signal(signal.SIGINT), 130),
+            (lambda screen: screen.process.send_signal(signal.SIGUSR1), 138),
+            (lambda screen: screen.process.send_signal(signal.SIGABRT), 134),
         ]
         for way, status in ways:
             screen = self.at("-t", "--", "cat")
@@ -422,7 +424,7 @@ class DetachedTests(ProgramTestCase):
         id = self.detached("exec sleep 60")
         listed = json.loads(self.exec_("ps", "--json", self.address).stdout)
         [found] = [each for each in listed if each["id"] == id]
-        self.assertEqual((found["command"], found["attached"]), ("sh -c exec sleep 60", False))
+        self.assertEqual((found["command"], found["attached"]), ("sh -c 'exec sleep 60'", False))
         self.assertIsNone(found["outcome"])
 
     def test_kill(self) -> None:
@@ -447,9 +449,9 @@ class DetachedTests(ProgramTestCase):
         screen.expect(b"a\r\na\r\n")
         screen.type(b"~.")
         self.assertEqual(screen.end(), 0)
-        found = re.search(r"follow it with: netsuite (exec attach \S+ \S+)\r\n", screen.rest())
+        found = re.search(r"follow it with: netsuite (exec attach \S+ \S+ -t)\r\n", screen.rest())
         assert found is not None
-        again = AtTerminal(self, *found[1].split(), "-t")
+        again = AtTerminal(self, *found[1].split())
         again.type(b"b\r")
         again.expect(b"b\r\nb\r\n")
         again.type(b"\x04")
@@ -484,6 +486,21 @@ class DetachedTests(ProgramTestCase):
         for _ in range(2):
             self.assertEqual(self.run_(*words), (0, b"out\n", ""))
         self.assertEqual((directory / "ran").read_text(), "ran\n")
+
+    def test_keyRetried(self) -> None:
+        """Where its client dies, what has a key goes on, and the retry has all of its output."""
+        directory = scratch(self)
+        script = f"cd {directory}; echo one; while ! test -e go; do sleep 0.05; done; echo two"
+        words = (self.address, "--key", "k2", "--", "sh", "-c", script)
+        process = self.begin(*words)
+        assert process.stdout is not None
+        self.assertEqual(process.stdout.readline(), b"one\n")
+        process.kill()
+        process.wait()
+        (directory / "go").touch()
+        done = self.exec_(*words)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.stdout, b"one\ntwo\n")
 
 
 class HostsTests(ProgramTestCase):

@@ -4,6 +4,8 @@ The words of the netsuite program: what each command takes, and what is refused.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from types import ModuleType
 from typing import Any, NoReturn
@@ -144,6 +146,31 @@ class MainTests(SynchronousTestCase):
                 self.assertRefused(
                     f"{name} --timeout={seconds} {rest}", "Invalid value for '--timeout'"
                 )
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C at any moment has the status that a shell gives it, and no traceback."""
+
+        def interrupted(*_: object) -> NoReturn:
+            raise KeyboardInterrupt
+
+        self.patch(running, "run", interrupted)
+        result = self.invoke("echo", "h:1", "x")
+        self.assertEqual((result.exit_code, result.output.strip()), (130, ""))
+
+    def test_interruptedLoading(self) -> None:
+        """Ctrl-C while the program is still being loaded is no different."""
+        script = (
+            "import sys\n"
+            "class Interrupts:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'click': raise KeyboardInterrupt\n"
+            "sys.meta_path.insert(0, Interrupts())\n"
+            "from twisted_netsuite.cli.main import main\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, timeout=60, check=False
+        )
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (130, b"", b""))
 
     def test_help(self) -> None:
         """Help and version are told without doing anything."""

@@ -33,6 +33,14 @@ class SpanTests(SynchronousTestCase):
     def test_seconds(self) -> None:
         """A duration is any number in its range, which nan is not."""
         kind = Seconds(min=0, min_open=True)
-        self.assertEqual(kind.convert("0.5", None, None), 0.5)
-        for text in ("0", "-1", "nan", "soon"):
+        for text, seconds in (
+            ("0.5", 0.5),
+            ("90s", 90),
+            ("10m", 600),
+            ("1.5h", 5400),
+            ("1d", 86400),
+        ):
+            self.assertEqual(kind.convert(text, None, None), seconds)
+        self.assertEqual(kind.convert(0.5, None, None), 0.5)
+        for text in ("0", "-1", "nan", "soon", "0m", "m", "", "-1h", "1w", "nand", "1mm"):
             self.assertRaises(click.BadParameter, kind.convert, text, None, None)

@@ -224,6 +224,18 @@ class ExplainTests(PolicyTestCase):
         self.assertAnswer("--as anonymous files read x", 126)
         self.assertAnswer("--as bob --role reader files read x", 0)
 
+    def test_bareName(self) -> None:
+        """A program without a slash is any of that name in the PATH, as for a service."""
+        self.patch(os, "environ", os.environ | {"PATH": "here:/nonesuch:/bin"})
+        for words, part, status in (
+            ("exec -- sh b x", "allowed: cert:anna may run '/bin/sh' 'b' 'x': ", 0),
+            ("exec -- sh c x", "denied: cert:anna may not run '/nonesuch/sh' 'c' 'x': ", 126),
+            ("exec --cwd / -- sh a x", "denied: cert:anna may not run '/bin/sh' 'a' 'x'", 126),
+        ):
+            result = self.invoke("explain", "--as", "cert:anna", *words.split())
+            self.assertEqual(result.exit_code, status)
+            self.assertIn(part, result.stdout)
+
     def test_exec(self) -> None:
         """Everything that a rule for commands looks at can be asked for."""
         self.assertAnswer(
@@ -238,7 +250,7 @@ class ExplainTests(PolicyTestCase):
             self.assertAnswer(f"--as cert:anna exec {option} -- /bin/sh b x", 0)
             self.assertAnswer(f"--as cert:anna exec {option} --shell -- ls", 126)
         self.assertAnswer("--as cert:anna exec -- /bin/sh b -x", 126)
-        self.assertAnswer("--as cert:anna exec -- sh b x", 126)
+        self.assertAnswer("--as cert:anna exec -- ./sh b x", 126)
         self.assertAnswer(
             "--as cert:anna exec --shell -- rm -rf /",
             0,

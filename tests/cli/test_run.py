@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -163,6 +164,35 @@ class RunTests(SynchronousTestCase):
         self.reactor.meanwhile = lambda: self.work.cancel()
         self.assertEqual(self.status(self.wait), 125)
         self.assertIn("CancelledError", self.screen.err)
+
+
+#: A program that ends while a thread of it waits, as for a name server that does not answer.
+HANGS = """
+import time
+from twisted_netsuite.cli.run import run
+from twisted_netsuite.errors import TimedOut
+
+async def main(reactor):
+    reactor.callInThread(time.sleep, 300)
+    print("some")
+    raise TimedOut("Nobody answers.")
+
+run(main)
+"""
+
+
+class ThreadTests(SynchronousTestCase):
+    """L{run} with threads that cannot be stopped."""
+
+    def test_hangs(self) -> None:
+        """They do not keep a program that has said why it ends, nor what it has printed."""
+        done = subprocess.run(
+            [sys.executable, "-c", HANGS], capture_output=True, timeout=60, check=False
+        )
+        self.assertEqual(
+            (done.returncode, done.stdout, done.stderr),
+            (124, b"some\n", b"netsuite: Nobody answers.\n"),
+        )
 
 
 class ReportTests(SynchronousTestCase):

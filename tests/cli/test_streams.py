@@ -266,21 +266,27 @@ class Source:
 
 @implementer(IPullProducer)
 class Well:
-    """Gives a piece whenever it is asked, so many times."""
+    """
+    Gives a piece whenever it is asked, so many times.
+
+    @ivar given: pieces so far.
+    @ivar stopped: how often it was stopped.
+    """
 
     def __init__(self, output: OutputDescriptor, pieces: int) -> None:
+        self.given = self.stopped = 0
         self._output = output
-        self._left = pieces
+        self._pieces = pieces
 
     def resumeProducing(self) -> None:
-        if not self._left:
+        if self.given == self._pieces:
             self._output.unregisterProducer()
             return
-        self._left -= 1
+        self.given += 1
         self._output.write(b"drop\n")
 
     def stopProducing(self) -> None:
-        self._left = 0
+        self.stopped += 1
 
 
 class OutputTests(SynchronousTestCase):
@@ -443,6 +449,25 @@ class OutputTests(SynchronousTestCase):
         self.reactor.settle()
         self.assertEqual((self.breaks, source.told), (1, ["pause", "resume"]))
         self.successResultOf(taken)
+        self.assertEqual(self.reactor.getWriters(), [])
+
+    def test_pullBroken(self) -> None:
+        """One that is asked is stopped when nobody reads any more, and the reactor is not kept
+        busy; so is one that comes later."""
+        near, far = pipe(self)
+        output = self.open(far)
+        well = Well(output, BIG)
+        output.registerProducer(well, False)
+        taken = output.whenTaken()
+        os.close(near)
+        self.reactor.turn()
+        self.assertEqual((self.breaks, well.stopped), (1, 1))
+        self.successResultOf(taken)
+        self.assertEqual(self.reactor.getWriters(), [])
+        output.unregisterProducer()
+        late = Well(output, BIG)
+        output.registerProducer(late, False)
+        self.assertEqual((late.stopped, late.given), (1, 0))
         self.assertEqual(self.reactor.getWriters(), [])
 
     def test_brokenSocket(self) -> None:

@@ -97,7 +97,7 @@ class ChunkTests(Reading):
         self.clock.advance(2.5)
         sentence = self.failure(reading, TimedOut)
         self.assertIn(f"{NAME} did not answer within 2.5 s", sentence)
-        self.assertIn("give a longer --timeout", sentence)
+        self.assertIn("give it longer", sentence)
 
     def test_afterTimeout(self) -> None:
         """After that, what comes late can still be read."""

@@ -578,6 +578,31 @@ class RawTests(SynchronousTestCase):
         self.pair.flush()
         self.assertEqual((self.notes.frames[1:], self.notes.reading), ([b"a"] * 3, [False, True]))
 
+    def test_stalledBefore(self) -> None:
+        """Who is told that nothing is taken is told when it is, also where bytes outside frames
+        come between; until these have left it has to wait."""
+        self.notes, self.peer = ReadsOn(self.clock), Keeps()
+        self.pair = connectPair(self.notes, self.peer)
+        self.pair.client.write(framed(b"begin"))
+        self.pair.flush()
+        for again in (b"", b"y" * 2 * BUFFER_SIZE):
+            self.notes.writing.clear()
+            self.pair.client.pauseProducing()
+            self.notes.MAX_LENGTH = 4 * BUFFER_SIZE
+            self.notes.sendFrame(b"x" * 2 * BUFFER_SIZE)
+            self.assertEqual(self.notes.writing, [(False, True)])
+            raw = self.notes.sendRaw(1)
+            self.pair.client.resumeProducing()
+            self.pair.flush()
+            self.notes.sendFrame(b"after" + again)
+            self.assertEqual((self.notes.writing, self.notes.stalled), ([(False, True)], True))
+            raw.write(b"1")
+            raw.unregisterProducer()
+            self.assertEqual(self.notes.stalled, bool(again))
+            self.pair.flush()
+            self.assertEqual((self.notes.writing[-1], self.notes.stalled), ((True, False), False))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_insideAFrame(self) -> None:
         """A service that sends bytes in answer to a frame gets the next one after them."""
 

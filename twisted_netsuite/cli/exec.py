@@ -5,6 +5,7 @@ L{cli.classicexec}.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +31,9 @@ MAX_PARALLEL = 1000
 
 #: The longest time to live, in seconds: the server's own bound.
 LONGEST = 30 * 24 * 3600
+
+#: What ends the options, and with --hosts has to, so that no server is taken for the command.
+_DASHES = "--"
 
 #: What only the native dialect has, by the name of the parameter.
 _NATIVE = {
@@ -87,6 +91,40 @@ class _ExecCommand(click.Command):
             other = self.others[args[0]]
             return other.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take options before and behind the ADDRESS, and all from the first word of ARGV on as it
+        stands: an option there is one of the command's own."""
+        head, words, dashes, given = self._untilWord(ctx, args)
+        if "hosts" in given:
+            if words and not dashes:
+                raise click.UsageError(
+                    f"With --hosts, ARGV stands behind {_DASHES}, and {words[0]!r} is before it.",
+                    ctx,
+                )
+        elif words and not dashes:
+            address = words[0]
+            more, words, dashes, given = self._untilWord(ctx, words[1:])
+            if "hosts" in given:
+                raise click.UsageError(
+                    f"--hosts names the servers, so {address!r} cannot be one beside it.", ctx
+                )
+            head, words = [*head, *more], [address, *words]
+        return super().parse_args(ctx, [*head, _DASHES, *words])
+
+    def _untilWord(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[list[str], list[str], bool, set[str]]:
+        """Split before the first word: options, the rest, whether a dash was between, and names."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args = False
+        values, _, _ = parser.parse_args(list(args))
+        words = values.pop("words", ())
+        # Where there is none, click has a mark of its own.
+        rest = list(words) if isinstance(words, tuple) else []
+        head = args[: len(args) - len(rest)]
+        dashes = head[-1:] == [_DASHES]
+        return head[:-1] if dashes else head, rest, dashes, set(values)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show every form of the command."""
@@ -193,7 +231,9 @@ def _run(main: Callable[[Any], Any]) -> NoReturn:
 @click.option(
     "--timeout",
     type=Seconds(min=0, min_open=True),
-    help="Seconds after which it is ended; in a classic dialect, to wait for an answer (60).",
+    metavar="SPAN",
+    help="After so long it is ended, as 90 or 10m; in a classic dialect, how long to wait for an "
+    "answer (60).",
 )
 @click.option("--detach", is_flag=True, help="Start it, print its ID, and leave.")
 @click.option(
@@ -201,17 +241,27 @@ def _run(main: Callable[[Any], Any]) -> NoReturn:
     type=_OnDisconnect(),
     metavar="kill|detach[:TTL]",
     default="kill",
-    show_default=True,
+    show_default="kill; with --key, detach",
     help="What becomes of it when the connection ends.",
 )
 @click.option(
     "--ttl",
     type=Span(LONGEST),
     metavar="SPAN",
-    help="How long a detached one is kept, as 90, 10m, 2h or 1d.",
+    help="How long a detached one, or one with a key, is kept, as 90, 10m, 2h or 1d.",
 )
-@click.option("--key", metavar="KEY", help="With the same KEY it is started once, and then found.")
-@click.option("--hosts", metavar="A,B,C|@FILE", help="Run it on all these ADDRESSes.")
+@click.option(
+    "--key",
+    metavar="KEY",
+    help="With the same KEY it is started once, and then found, for a day unless --ttl or the "
+    "server says otherwise.",
+)
+@click.option(
+    "--hosts",
+    metavar="A,B,C|@FILE",
+    multiple=True,
+    help="Run it on all these ADDRESSes, once on each; may be given several times.",
+)
 @click.option(
     "-P",
     "--parallel",
@@ -235,9 +285,11 @@ def execute(
 ) -> NoReturn:
     """Run ARGV on a server, or on many, with this program's output and exit status in its place.
 
-    No shell reads ARGV, unless there is --shell. Standard input is given to it only with -i or -t.
-    With -t, ~. at the beginning of a line leaves. Ctrl-C interrupts it, a second Ctrl-C ends it,
-    and a third leaves.
+    Options end where ARGV begins. No shell reads ARGV, unless there is --shell. Standard input is
+    given to it only with -i or -t. With -t, ~. at the beginning of a line leaves. Ctrl-C interrupts
+    it, a second Ctrl-C ends it, and a third leaves.
+
+    With --key, it goes on when the connection ends, and the same call finds it again.
 
     The exit status is its own; 128+N when signal N ended it, 124 when it ran too long. With --hosts
     it is the number of hosts where it failed, and 101 for more than 100.
@@ -249,7 +301,7 @@ def execute(
     ctx = click.get_current_context()
     if dialect != "int32":
         _classic(ctx, words, dialect, files, timeout)
-    if options["hosts"] is not None:
+    if options["hosts"]:
         _many(ctx, words, files, timeout, options)
     if word := _given(ctx, {"block": "--block", "parallel": "--parallel"}):
         raise click.UsageError(f"{word} is for --hosts.", ctx)
@@ -310,7 +362,9 @@ def _one(
     timeout: float | None,
     options: dict[str, Any],
 ) -> NoReturn:
-    wish = None
+    if options["key"] is not None and not _given(ctx, {"on_disconnect": "--on-disconnect"}):
+        # Otherwise the command would end with its client, and the next one get just that end.
+        options["on_disconnect"] = ("detach", None)
     if options["detach"]:
         if word := _given(ctx, {"terminal": "--tty", "stdin": "--stdin"}):
             raise click.UsageError(f"--detach leaves at once, so it takes no {word}.", ctx)
@@ -319,8 +373,12 @@ def _one(
             and options["on_disconnect"][0] == "kill"
         ):
             raise click.UsageError("--detach leaves, so it takes no --on-disconnect kill.", ctx)
-    elif options["ttl"] is not None and options["on_disconnect"][0] == "kill":
-        raise click.UsageError("--ttl is for --detach and --on-disconnect detach.", ctx)
+    elif (
+        options["ttl"] is not None
+        and options["key"] is None
+        and options["on_disconnect"][0] == "kill"
+    ):
+        raise click.UsageError("--ttl is for --detach, --key and --on-disconnect detach.", ctx)
     if options["ttl"] is not None and options["on_disconnect"][1] is not None:
         raise click.UsageError("--ttl and detach:TTL say the same; leave one of them out.", ctx)
     wish = _wish(argv, timeout, options)
@@ -348,7 +406,7 @@ def _many(
     from twisted_netsuite.cli.exechosts import readHosts, runOnHosts
 
     try:
-        addresses = readHosts(options["hosts"])
+        addresses = readHosts(*options["hosts"])
     except ConfigurationError as error:
         raise click.UsageError(error.sentence, ctx) from error
     servers = [
@@ -420,7 +478,10 @@ def attach(
 @_options
 @click.argument("id")
 @click.option(
-    "--signal", "name", metavar="NAME", help="Send this, as HUP; without, it is ended for good."
+    "--signal",
+    "name",
+    metavar="NAME",
+    help="Send this, as HUP or 1; without, it is ended for good.",
 )
 def kill(
     address: str,
@@ -431,12 +492,25 @@ def kill(
     token_file: str,
     connect_timeout: float,
 ) -> NoReturn:
-    """End a command by TERM, and soon after by KILL, and wait for that; or send it a signal."""
+    """End a command by TERM, and soon after by KILL, and wait for that; or send it a signal.
+
+    One that has ended is forgotten: its key, and what of its output nobody has had.
+    """
     from twisted_netsuite.cli import execnative
 
     server = _server(address, files, user, token_file, connect_timeout)
-    signal = None if name is None else name.upper().removeprefix("SIG")
-    _run(lambda reactor: execnative.kill(reactor, server, id, signal))
+    word = None if name is None else _signal(name)
+    _run(lambda reactor: execnative.kill(reactor, server, id, word))
+
+
+def _signal(text: str) -> str:
+    """Write a signal, which may be a number of this system, by its name."""
+    if not text.isdecimal():
+        return text.upper().removeprefix("SIG")
+    try:
+        return signal.Signals(int(text)).name.removeprefix("SIG")
+    except ValueError:
+        raise click.UsageError(f"{text} is the number of no signal; give a name, as HUP.") from None
 
 
 execute.others.update(ps=ps, attach=attach, kill=kill)

@@ -59,27 +59,31 @@ PROGRESS_INTERVAL = 0.1
 MOST_COUNTED = 100
 
 
-def readHosts(text: str) -> list[str]:
+def readHosts(*texts: str) -> list[str]:
     """
     Read which servers there are.
 
-    @param text: addresses with commas between them, or C{@} and a file with one on each line, where
-        C{#} begins a comment.
+    @param texts: addresses with commas between them, or C{@} and a file with one on each line,
+        where C{#} begins a comment.
     @return: the addresses in their order, each once.
     @raise ConfigurationError: when the file cannot be read, or there is no address.
     """
-    path = text[1:] if text.startswith("@") else None
-    if path is None:
-        found = [each.strip() for each in text.split(",")]
-    else:
-        found = [line.partition("#")[0].strip() for line in _linesOf(path)]
-    hosts = list(dict.fromkeys(each for each in found if each))
-    if not hosts:
-        raise ConfigurationError(f"--hosts {text!r} names no server; give ADDRESSes.")
+    hosts = list(dict.fromkeys(each for text in texts for each in _hostsIn(text)))
     if len(hosts) > MAX_HOSTS:
         raise ConfigurationError(
             f"--hosts names {len(hosts)} servers; {MAX_HOSTS} is the most, so give them in parts."
         )
+    return hosts
+
+
+def _hostsIn(text: str) -> list[str]:
+    if text.startswith("@"):
+        found = [line.partition("#")[0].strip() for line in _linesOf(text[1:])]
+    else:
+        found = [each.strip() for each in text.split(",")]
+    hosts = [each for each in found if each]
+    if not hosts:
+        raise ConfigurationError(f"--hosts {text!r} names no server; give ADDRESSes.")
     return hosts
 
 
@@ -373,7 +377,10 @@ async def runOnHosts(
         lines with the host's address before each.
     @param console: what this process has.
     @return: the exit status: the number of hosts where it failed, 101 for more than 100.
+    @raise ConfigurationError: when one of the addresses can be none, before it runs anywhere.
     """
+    for server in servers:
+        server.endpoint(reactor)
     return await _Round(reactor, servers, wish, blocks, console).run(parallel)
 
 
@@ -472,6 +479,10 @@ class _Round:
                     **self._wish.options(), window=WINDOW, stdout=out, stderr=err
                 )
                 ended = await command.whenEnded()
+            except NetsuiteError:
+                # That server hears a proper end, too.
+                await session.close()
+                raise
             finally:
                 closing = session.close()
             await closing

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,13 @@ from typing import Any, Literal
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IProducer, IPushProducer
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IProducer,
+    IPushProducer,
+    IStreamClientEndpoint,
+)
 from zope.interface import implementer
 
 from twisted_netsuite.cli.login import Login
@@ -27,7 +34,13 @@ from twisted_netsuite.cli.terminal import EscapeFilter, RawTerminal, terminalSiz
 from twisted_netsuite.errors import NetsuiteError
 from twisted_netsuite.net.addresses import parseConnect
 from twisted_netsuite.net.tlscontext import TrustFiles
-from twisted_netsuite.rexec.client import Ended, ExecSession, RemoteCommand, connectExec
+from twisted_netsuite.rexec.client import (
+    CommandDetached,
+    Ended,
+    ExecSession,
+    RemoteCommand,
+    connectExec,
+)
 from twisted_netsuite.rexec.messages import Listing, Terminal
 from twisted_netsuite.rexec.outcome import (
     SIGNAL_BASE,
@@ -49,6 +62,15 @@ CANCEL_PATIENCE = 30.0
 #: The status of a program whose output nobody reads any more, as a shell gives it.
 BROKEN_PIPE = SIGNAL_BASE + signal.SIGPIPE
 
+#: The other signals that would end this process: not those that nobody can take, or that do not
+#: end it, or that tell of a fault in it, to which Python could not return.
+DEADLY = signal.valid_signals() - {
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL, signal.SIGSTOP),
+    *(signal.SIGCHLD, signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+    *(signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE, signal.SIGXFSZ),
+    *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+}
+
 #: Characters of a command that a list shows.
 SHOWN = 60
 
@@ -69,6 +91,28 @@ class Server:
     login: Login = field(default_factory=Login)
     timeout: float = 10.0
 
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+        """
+        Find out how to connect.
+
+        @param reactor: connects.
+        @return: where to.
+        @raise ConfigurationError: when that can be no address, or a file cannot be used.
+        """
+        return parseConnect(reactor, self.address, self.files)
+
+    def options(self) -> list[str]:
+        """
+        Write who one is, and whom to trust, as on a command line.
+
+        @return: the words.
+        """
+        files = self.files or TrustFiles("", "")
+        named = {"--cert": files.cert, "--ca": files.ca, "--crl": files.crl}
+        if self.login.user:
+            named |= {"--user": self.login.user, "--token-file": "FILE"}
+        return [word for name, value in named.items() if value for word in (name, value)]
+
     async def connect(self, reactor: Any) -> ExecSession:
         """
         Open a session.
@@ -77,7 +121,7 @@ class Server:
         @return: an open one.
         """
         return await connectExec(
-            parseConnect(reactor, self.address, self.files),
+            self.endpoint(reactor),
             reactor,
             name=self.address,
             user=self.login.user,
@@ -191,7 +235,7 @@ async def execute(reactor: Any, server: Server, wish: Wish, console: Console = S
             "Standard input is no terminal; the command gets one of "
             f"{terminal.rows} lines and {terminal.cols} columns."
         )
-    attended = Attended(reactor, console, server.address, stays=wish.onDisconnect == "detach")
+    attended = Attended(reactor, console, stays=wish.onDisconnect == "detach")
 
     def start(session: ExecSession, stdout: Any, stderr: Any) -> Deferred[RemoteCommand]:
         return session.start(**wish.options(), terminal=terminal, stdout=stdout, stderr=stderr)
@@ -221,7 +265,7 @@ async def attach(
     @param console: what this process has.
     @return: the exit status.
     """
-    attended = Attended(reactor, console, server.address, stays=True)
+    attended = Attended(reactor, console, stays=True)
     at = 0 if fromStart else None
 
     def follow(session: ExecSession, stdout: Any, stderr: Any) -> Deferred[RemoteCommand]:
@@ -236,20 +280,21 @@ Opening = Callable[[ExecSession, Any, Any], "Deferred[RemoteCommand]"]
 class Attended:
     """A remote command with the streams, the signals and the terminal of this process."""
 
-    def __init__(self, reactor: Any, console: Console, address: str, stays: bool) -> None:
+    def __init__(self, reactor: Any, console: Console, stays: bool) -> None:
         """
         @param reactor: watches the streams.
         @param console: what this process has.
-        @param address: of the server, for sentences.
         @param stays: whether the command outlives the connection.
         """
         self._reactor = reactor
         self._console = console
-        self._address = address
         self._stays = stays
         self._out = OutputDescriptor(reactor, console.stdout, self._broken, self._faulty)
         self._err = OutputDescriptor(reactor, console.stderr, self._broken, self._faulty)
+        self._session: ExecSession
         self._command: RemoteCommand
+        #: The words that attach to it again, before and behind its ID.
+        self._again: tuple[list[str], list[str]] = [], []
         self._input: InputDescriptor | None = None
         self._following: Deferred[Ended] | None = None
         self._fault: NetsuiteError | None = None
@@ -269,10 +314,17 @@ class Attended:
         @param raw: whether it gets the terminal.
         @return: the exit status.
         """
-        session = await server.connect(self._reactor)
+        streams = ["-t"] if raw else ["-i"] if stdin else []
+        attach = ["netsuite", "exec", "attach", server.address]
+        self._again = attach, [*streams, *server.options()]
+        self._session = session = await server.connect(self._reactor)
         try:
             self._command = await opening(session, self._out, self._err)
             ended = await self._attend(stdin, raw and self._console.typed)
+        except NetsuiteError:
+            # The server hears a proper end before this process is gone.
+            await session.close()
+            raise
         finally:
             closing = session.close()
             self._out.close()
@@ -320,7 +372,10 @@ class Attended:
             # What has come is shown before it is told why there is no more.
             await written(self._out)
             await written(self._err)
-            raise type(error)(f"{error.sentence}{self._hint()}") from error
+            # Where the server does not stop, somebody else follows it, and has it from now on.
+            takenOver = isinstance(error, CommandDetached) and self._session.goodbye is None
+            hint = "" if takenOver else self._hint()
+            raise type(error)(f"{error.sentence}{hint}") from error
         self._ended = True
         await self._out.whenTaken()
         await self._err.whenTaken()
@@ -352,6 +407,8 @@ class Attended:
         if terminal is not None:
             # Otherwise it would end here and leave the terminal raw.
             signals.watch(signal.SIGQUIT, self._terminated)
+            for number in DEADLY:
+                signals.watch(number, lambda number=number: self._leave(SIGNAL_BASE + number))
             signals.watch(signal.SIGTSTP, terminal.suspend)
             signals.watch(signal.SIGCONT, lambda: self._continued(terminal))
 
@@ -417,7 +474,8 @@ class Attended:
     def _hint(self) -> str:
         if not self._stays:
             return ""
-        attach = f"netsuite exec attach {self._address} {self._command.id}"
+        before, behind = self._again
+        attach = shlex.join([*before, self._command.id, *behind])
         return f" The command runs on; follow it with: {attach}"
 
     def _left(self, status: int) -> int:

@@ -6,19 +6,27 @@ Twisted is imported by the command that runs, not by the one that only prints it
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
+#: What a shell reports of a program that Ctrl-C ended.
+INTERRUPTED = 128 + signal.SIGINT
 
-from twisted_netsuite import __version__
-from twisted_netsuite.cli.audit import audit
-from twisted_netsuite.cli.ca import ca
-from twisted_netsuite.cli.exec import execute
-from twisted_netsuite.cli.options import TIMEOUT, tls, whoIAm
-from twisted_netsuite.cli.policy import policy
-from twisted_netsuite.errors import NetsuiteError
-from twisted_netsuite.wire.text import cleanText
+try:
+    import click
+
+    from twisted_netsuite import __version__
+    from twisted_netsuite.cli.audit import audit
+    from twisted_netsuite.cli.ca import ca
+    from twisted_netsuite.cli.exec import execute
+    from twisted_netsuite.cli.options import TIMEOUT, tls, whoIAm
+    from twisted_netsuite.cli.policy import policy
+    from twisted_netsuite.errors import NetsuiteError
+    from twisted_netsuite.wire.text import cleanText
+except KeyboardInterrupt:
+    # That takes long enough for somebody to change their mind.
+    sys.exit(INTERRUPTED)
 
 if TYPE_CHECKING:
     from twisted_netsuite.net.tlscontext import TrustFiles
@@ -42,6 +50,9 @@ class Program(click.Group):
         except click.ClickException as error:
             click.echo(f"{_sentence(error)}.", err=True)
             sys.exit(NetsuiteError.exitStatus)
+        except click.Abort:
+            # Ctrl-C before the reactor takes it, such as while modules are imported.
+            sys.exit(INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
 
 

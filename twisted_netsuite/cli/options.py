@@ -11,22 +11,26 @@ from typing import Any
 
 import click
 
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+
 
 class Seconds(click.FloatRange):
-    """A duration in seconds."""
+    """A duration in seconds, or of the unit behind it, as 0.5, 90, 10m or 2h."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Take any number above 0, which nan is not."""
-        seconds = float(super().convert(value, param, ctx))
+        unit = ""
+        if isinstance(value, str) and value.endswith(tuple(filter(None, _UNITS))):
+            value, unit = value[:-1], value[-1]
+        seconds = float(super().convert(value, param, ctx)) * _UNITS[unit]
         if math.isnan(seconds):
             self.fail(f"{value} is no number of seconds.", param, ctx)
         return seconds
 
 
 _SPAN = re.compile(r"([1-9][0-9]{0,9})([smhd]?)", re.ASCII)
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 class Span(click.ParamType[int]):

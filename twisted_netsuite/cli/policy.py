@@ -166,11 +166,35 @@ def _askExec(
 ) -> Decision:
     from twisted_netsuite.trust.requests import ExecRequest
 
-    words = [" ".join(request)] if options["shell"] else request
     given = {name: options[name] for name in _OPTIONS["exec"]}
     # No rule is about values, and who asks about a command may have it with these.
     given["env"] = [name.partition("=")[0] for name in options["env"]]
-    return policy.exec(identity, ExecRequest([os.fsencode(word) for word in words], **given))
+
+    def ask(*words: str) -> Decision:
+        return policy.exec(identity, ExecRequest([os.fsencode(word) for word in words], **given))
+
+    if options["shell"]:
+        return ask(" ".join(request))
+    program, *rest = request
+    places = _places(program)
+    if not places:
+        return ask(*request)
+    # What a service runs, or else tells its log of, that has this PATH.
+    answers = [(place, ask(place, *rest)) for place in places]
+    return min(answers, key=lambda answer: _rank(*answer))[1]
+
+
+def _places(program: str) -> list[str]:
+    """Tell the whole paths that a name without a slash can stand for."""
+    if "/" in program or program in ("", ".", ".."):
+        return []
+    directories = os.environ.get("PATH", os.defpath).split(":")
+    return [os.path.join(each, program) for each in directories if each.startswith("/")]
+
+
+def _rank(place: str, decision: Decision) -> tuple[bool, bool, bool, bool]:
+    runs = decision.allowed and os.access(place, os.X_OK)
+    return not decision.allowed, not runs, decision.rule is None, not decision.near
 
 
 def _askFiles(

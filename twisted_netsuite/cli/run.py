@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -19,6 +20,10 @@ from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import ConfigurationError, NetsuiteError
 from twisted_netsuite.wire.text import cleanText
+
+#: Seconds for which threads are waited for at the end: one that asks a name server that does not
+#: answer cannot be stopped, and takes a minute.
+THREADS_LIMIT = 1.0
 
 #: What a shell reports of a program that Ctrl-C ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -41,6 +46,7 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
     status = INTERRUPTED
     stopping = False
     work: Deferred[int] | None = None
+    leaving: threading.Timer | None = None
 
     def begin() -> None:
         nonlocal work
@@ -58,14 +64,25 @@ def run(main: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
             reactor.stop()
 
     def interrupted() -> None:
-        nonlocal stopping
+        nonlocal stopping, leaving
         if work is not None and not work.called:
             stopping = True
             work.cancel()
+        leaving = threading.Timer(THREADS_LIMIT, leave)
+        leaving.daemon = True
+        leaving.start()
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
 
     reactor.addSystemEventTrigger("before", "shutdown", interrupted)
     reactor.callWhenRunning(begin)
     reactor.run()
+    if leaving is not None:
+        leaving.cancel()
     raise SystemExit(status)
 
 

@@ -237,7 +237,10 @@ class OutputDescriptor:
         if self._producer is not None:
             raise RuntimeError("A producer is registered already.")
         self._producer, self._streaming, self._paused = producer, streaming, False
-        if not streaming:
+        if not streaming and self._over:
+            # Asked for more it would never come to its end: nothing is ever taken.
+            producer.stopProducing()
+        elif not streaming:
             producer.resumeProducing()  # type: ignore[attr-defined]
         elif self._buffer:
             self._pause()
@@ -254,8 +257,9 @@ class OutputDescriptor:
         if not self._buffer:
             # What leaves at once is never copied.
             data = data[self._attempt(data) :]
-        if not self._over:
-            self._buffer += data
+            if self._over:
+                return
+        self._buffer += data
         if self._buffer or (self._producer is not None and not self._streaming):
             self._reactor.addWriter(self)
             self._pause()
@@ -363,8 +367,10 @@ class OutputDescriptor:
             self._letGo()
 
     def _letGo(self) -> None:
-        """Drop what a producer still has, so that it can come to its end."""
-        if self._paused and self._producer is not None:
+        """Let a producer come to its end: what a push producer still has is dropped."""
+        if self._producer is not None and not self._streaming:
+            self._producer.stopProducing()
+        elif self._paused and self._producer is not None:
             self._paused = False
             cast(IPushProducer, self._producer).resumeProducing()
         self._settle()

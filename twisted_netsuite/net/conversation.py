@@ -207,7 +207,7 @@ class Conversation(Protocol):
         self._waiting = waiting
         late = TimedOut(
             f"{self._name} did not answer within {timeout:g} s; "
-            "see whether the service speaks this dialect, or give a longer --timeout."
+            "see whether the service speaks this dialect, or give it longer."
         )
         try:
             await within(self._clock, timeout, waiting, late)

@@ -173,7 +173,7 @@ class FrameReceiver(Int32StringReceiver):
             return self._raw
         if self._registered:
             self.transport.unregisterProducer()
-        self._stalled = False
+        # What has stalled stays so until they have left: more of it would only wait behind them.
         self._watchStall(False)
         self._balance()
         return self._raw
@@ -294,11 +294,14 @@ class FrameReceiver(Int32StringReceiver):
             return
         self._raw = None
         self._watchStall(False)
+        stalled, self._stalled = self._stalled, False
         if self._registered:
             self.transport.registerProducer(self, True)
         for frame in self._behindRaw:
             self._send(frame)
         self._balance()
+        if stalled and not self._stalled:
+            self.writingChanged(True)
 
     def _stalledTooLong(self) -> None:
         self._stallEnd = None

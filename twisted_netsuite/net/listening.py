@@ -44,6 +44,7 @@ class ListeningService(Service):
         dialect: str,
         example: Callable[[str], str],
         prepare: Callable[[], object] = lambda: None,
+        furnish: Callable[[], object] = lambda: None,
     ) -> None:
         """
         @param reactor: makes the datagram sockets; the stream endpoints have their own.
@@ -54,6 +55,8 @@ class ListeningService(Service):
         @param example: turns an ADDRESS of the C{netsuite} program into a line to try it with.
         @param prepare: makes what must be there before the addresses can be bound; called before
             they are tried out and before they are bound, never by a mere check.
+        @param furnish: makes what the service writes to, and tries that; called as the user that it
+            runs as, who may have fewer rights than binds the addresses.
         """
         self._reactor = reactor
         self.addresses = addresses
@@ -62,6 +65,7 @@ class ListeningService(Service):
         self.dialect = dialect
         self.example = example
         self.prepare = prepare
+        self.furnish = furnish
         self.ports: list[IListeningPort] = []
         self._listening: list[Deferred[None]] = []
         self._begun = False
@@ -85,7 +89,17 @@ class ListeningService(Service):
         self._begun = True
 
     def startService(self) -> None:
-        """Listen, unless that was done with more rights before."""
+        """
+        Listen, unless that was done with more rights before.
+
+        @raise ConfigurationError: when an address cannot be bound, or what the service writes to
+            cannot be used; then it listens nowhere.
+        """
+        try:
+            self.furnish()
+        except ConfigurationError:
+            self.stopService()
+            raise
         if not self._listening:
             self.privilegedStartService()
         super().startService()

@@ -251,8 +251,8 @@ class ClientSession(SessionEnd):
         reader: Deferred[None] = Deferred()
         self._reader = reader
         late = TimedOut(
-            f"{self._name} did not answer within {timeout:g} s; see whether it is busy, or give a "
-            "longer --timeout."
+            f"{self._name} did not answer within {timeout:g} s; see whether it is busy, or give it "
+            "longer."
         )
         try:
             await within(self.clock, timeout, reader, late)
@@ -335,7 +335,7 @@ def openSession(
         return Failure(
             TimedOut(
                 f"{name} did not open a session within {seconds:g} s; see whether the service "
-                "speaks this protocol, or give a longer --timeout."
+                "speaks this protocol, or give it longer."
             )
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Unpack
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import (
     IConsumer,
     IPullProducer,
@@ -39,6 +39,7 @@ from twisted_netsuite.rexec.messages import (
 )
 from twisted_netsuite.rexec.options import (
     Options,
+    inputOf,
     requireId,
     requireKnown,
     requireWindow,
@@ -50,9 +51,12 @@ from twisted_netsuite.rexec.outcome import Outcome
 from twisted_netsuite.rexec.questions import Channel, Killing, Listings
 from twisted_netsuite.rexec.remote import (
     OUTPUT_LIMIT,
+    CommandChannel,
     CommandDetached,
     Ended,
     RemoteCommand,
+    abandon,
+    leave,
     outcomeOf,
 )
 from twisted_netsuite.rexec.streams import Allowance, Collector, InputStream, OutputStream
@@ -181,15 +185,18 @@ class ExecSession(ClientSession):
 
         @param argv: program and arguments.
         @param stdin: whether input will be given.
-        @param stdout: gets standard output, from the first byte to the last; C{None} to keep up to
-            L{OUTPUT_LIMIT} bytes of both streams, more than which ends the command.
-        @param stderr: gets standard error.
+        @param stdout: gets standard output, from the first byte to the last; C{None} to keep it for
+            C{stdout.collected}: up to L{OUTPUT_LIMIT} bytes of both streams, more than which ends
+            the command.
+        @param stderr: gets standard error; the consumer of standard output, to have both in the
+            order in which they come.
         @param options: how it is to run.
         @return: fires when it runs; cancelling it ends the command. Fails with an error of the
             class of the outcome, which L{outcomeOf} tells, when the server does not start it; with
             L{LimitExceeded} when it is too large for a record, or too much is open; with
             L{ConfigurationError} when it can be sent to no server; with L{ConnectionFailed} when
-            the session is over or about to be.
+            the session is over or about to be, or a consumer takes nothing any more; with what a
+            consumer raises that has a producer already.
         @raise TypeError: when what is given is of a wrong type, as one text for all words, or an
             option is not known.
         """
@@ -222,11 +229,12 @@ class ExecSession(ClientSession):
         @return: fires with how it ended, and all of its output; cancelling it ends the command.
             Fails as C{start} does; with L{LimitExceeded} when there was more output, once the
             command, which then is cancelled, has ended.
-        @raise TypeError: as with C{start}.
+        @raise TypeError: as with C{start}, and when the input is text.
         """
         words = wordsOf(argv)
         requireKnown(options)
-        return Deferred.fromCoroutine(self._run(words, input, outputLimit, options))
+        data = None if input is None else inputOf(input)
+        return Deferred.fromCoroutine(self._run(words, data, outputLimit, options))
 
     async def _run(
         self, words: tuple[bytes, ...], input: bytes | None, outputLimit: int, options: Options
@@ -237,13 +245,13 @@ class ExecSession(ClientSession):
             words, stdin=input is not None, stdout=out, stderr=err, **options
         )
         _requireFirstBytes(command)
-        ended = command.whenEnded()
-        if input is not None:
-            command.stdin.registerProducer(BytesProducer(input, command.stdin), False)
         try:
+            ended = command.whenEnded()
+            if input is not None:
+                command.stdin.registerProducer(BytesProducer(input, command.stdin), False)
             end = await ended
-        except CancelledError:
-            command.abandon()
+        except Exception:
+            abandon(command)
             raise
         return Completed(end.outcome, bytes(out.data), bytes(err.data))
 
@@ -266,7 +274,7 @@ class ExecSession(ClientSession):
         @param stderrAt: the same of standard error.
         @param window: bytes that each stream may be ahead of whoever takes it.
         @param stdout: gets standard output from there on; C{None} to keep it, as with C{start}.
-        @param stderr: gets standard error.
+        @param stderr: gets standard error; may be the consumer of standard output.
         @return: fires when the server goes on; cancelling it leaves the command alone. Fails as
             with C{start}; with L{NotFound} where there is no such command.
         """
@@ -303,7 +311,7 @@ class ExecSession(ClientSession):
 
     def kill(self, id: str, signal: str | None = None) -> Deferred[Outcome | None]:
         """
-        Signal or end a command of this identity, whoever follows it.
+        Signal or end a command of this identity, whoever follows it; or forget one that has ended.
 
         @param id: names it.
         @param signal: such as C{HUP}; C{None} to end it, by TERM and after a grace KILL.
@@ -433,9 +441,13 @@ class ExecSession(ClientSession):
             connection may have to go on from there.
         """
         batch = 1 if exact else min(asked.stdoutCredit // CREDITS_A_WINDOW, CREDIT_BATCH)
-        command = RemoteCommand(self, asked, batch, stays=stays, stdout=stdout, stderr=stderr)
-        self._open(command, frame)
-        return command.starting
+        try:
+            channel = CommandChannel(self, asked, batch, stays=stays, stdout=stdout, stderr=stderr)
+        except Exception:
+            # A consumer that has a producer already raises what it likes.
+            return fail()
+        self._open(channel, frame)
+        return channel.starting
 
     def _open(self, channel: Channel, frame: bytes) -> None:
         self._last += 1
@@ -447,7 +459,7 @@ def connectExec(
     endpoint: IStreamClientEndpoint,
     clock: IReactorTime,
     *,
-    name: str,
+    name: str = "the server",
     user: str | None = None,
     token: str | None = None,
     timeout: float = 10.0,
@@ -477,7 +489,7 @@ def _requireFirstBytes(command: RemoteCommand) -> None:
     """See that the output of a command that was known comes from its first byte on."""
     for stream in (command.stdout, command.stderr):
         if stream.begun:
-            command.leave()
+            leave(command)
             raise LimitExceeded(
                 f"The first {stream.begun} bytes of {stream.name} of the command {command.id} were "
                 "taken before, and are not kept any more; attach to it for the rest."

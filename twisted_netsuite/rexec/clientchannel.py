@@ -78,11 +78,6 @@ class ClientChannel:
         """Whether STARTED has come, and nothing that closes it."""
         return self._machine.state not in (State.ASKED, State.CLOSED)
 
-    @property
-    def inputOpen(self) -> bool:
-        """Whether input may be sent, and is wanted."""
-        return self._machine.state is State.RUNNING
-
     def received(self, record: Record) -> Effect:
         """
         Take a record of the server.

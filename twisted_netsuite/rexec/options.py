@@ -71,6 +71,19 @@ def wordsOf(argv: Sequence[bytes | str]) -> tuple[bytes, ...]:
     return tuple(os.fsencode(word) for word in argv)
 
 
+def inputOf(data: bytes) -> bytes:
+    """
+    Read what a command is given as its input.
+
+    @param data: the bytes.
+    @return: the same.
+    @raise TypeError: when it is no bytes.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"input is {type(data).__name__}; give bytes")
+    return bytes(data)
+
+
 def _word(text: str | bytes | None) -> bytes | None:
     return None if text is None else os.fsencode(text)
 

@@ -37,7 +37,7 @@ from twisted_netsuite.rexec.messages import (
 )
 from twisted_netsuite.rexec.options import signalWord
 from twisted_netsuite.rexec.outcome import Outcome
-from twisted_netsuite.rexec.streams import Allowance, Collector, InputStream, OutputStream
+from twisted_netsuite.rexec.streams import Allowance, Collector, InputStream, OutputStream, apart
 from twisted_netsuite.wire.session import Record
 from twisted_netsuite.wire.text import cleanText
 
@@ -132,7 +132,7 @@ class Link(Protocol):
 
 class RemoteCommand:
     """
-    A command on a server.
+    A command on a server, which has started.
 
     @ivar id: names it there.
     @ivar known: whether it was started before this end asked for it.
@@ -142,9 +142,102 @@ class RemoteCommand:
     @ivar stderr: its standard error.
     """
 
-    id = ""
-    known = False
-    pty = False
+    def __init__(self, channel: CommandChannel, started: Started) -> None:
+        """
+        @param channel: on which it is spoken of.
+        @param started: what the server tells of it.
+        """
+        self.id, self.known, self.pty = started.id, started.known, started.pty
+        self.stdin, self.stdout, self.stderr = channel.stdin, channel.stdout, channel.stderr
+        self._channel = channel
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; C{None} until that is known, and all of its output was delivered."""
+        return self._channel.outcome
+
+    @property
+    def status(self) -> int | None:
+        """What a client exits with; C{None} until that is known."""
+        return None if self.outcome is None else self.outcome.status
+
+    def whenEnded(self) -> Deferred[Ended]:
+        """
+        Wait for the end.
+
+        @return: one for each caller; fires when the command has ended and its consumers have been
+            given all of its output; fails with L{CommandDetached} when it runs on without this
+            end, with why the session has ended, or, once the command has ended, with what a
+            consumer or a producer has raised.
+        """
+        return self._channel.whenEnded()
+
+    def signal(self, name: str) -> None:
+        """
+        Send its process group a signal; nothing happens once it has ended.
+
+        @param name: such as C{TERM}.
+        @raise ConfigurationError: when that is no name of a signal.
+        """
+        self._channel.signal(signalWord(name))
+
+    def resize(self, rows: int, cols: int) -> None:
+        """
+        Give its terminal another size; nothing happens where it has none.
+
+        @param rows: lines.
+        @param cols: columns.
+        @raise ConfigurationError: when no terminal can have that.
+        """
+        if not (0 <= rows <= MAX_SIDE and 0 <= cols <= MAX_SIDE):
+            raise ConfigurationError(
+                f"A terminal of {rows} lines and {cols} columns cannot be; 0 to {MAX_SIDE} can."
+            )
+        if self.pty:
+            self._channel.resize(rows, cols)
+
+    def cancel(self) -> None:
+        """Ask for its end, by TERM and after a grace KILL; the rest of its output still comes."""
+        self._channel.cancel()
+
+    def detach(self) -> Deferred[None]:
+        """
+        Leave it alone: from here on none of its output is delivered, and it runs on, unless it was
+        to be followed to its end.
+
+        @return: fires when the server knows, and has been told how far each stream has come here,
+            which C{stdout.at} and C{stderr.at} tell; fails with why the session has ended.
+        """
+        return self._channel.detach()
+
+
+def abandon(command: RemoteCommand) -> None:
+    """
+    Have a command ended, as the caller waits for nothing of it any more.
+
+    @param command: which.
+    """
+    command._channel.abandon()
+
+
+def leave(command: RemoteCommand) -> None:
+    """
+    Ask to follow a command no more, and wait for nothing.
+
+    @param command: which.
+    """
+    command._channel.leave()
+
+
+class CommandChannel:
+    """
+    The channel of a command: its records, its streams, and its end.
+
+    @ivar starting: fires with the command when it runs.
+    @ivar stdin: its input.
+    @ivar stdout: its standard output.
+    @ivar stderr: its standard error.
+    """
 
     def __init__(
         self,
@@ -163,7 +256,9 @@ class RemoteCommand:
         @param stays: whether it is to run on without this end: then it is left alone, and not
             ended, when its output can be taken no more.
         @param stdout: gets standard output; C{None} to keep it.
-        @param stderr: gets standard error; C{None} to keep it.
+        @param stderr: gets standard error, may be the same; C{None} to keep it.
+        @raise Exception: what a consumer raises that takes no producer, and L{ConnectionFailed} for
+            one that stops it at once.
         """
         self._link = link
         self._channel = ClientChannel(asked, batch)
@@ -183,10 +278,15 @@ class RemoteCommand:
         self._leavers: list[Deferred[None]] = []
         self.starting: Deferred[RemoteCommand] = Deferred(self._giveUp)
         self.stdin = InputStream(self)
+        self._command: RemoteCommand | None = None
         allowance = Allowance(OUTPUT_LIMIT)
-        self.stdout = self._output("stdout", stdout or Collector(allowance))
+        out, err = apart(
+            Collector(allowance) if stdout is None else stdout,
+            Collector(allowance) if stderr is None else stderr,
+        )
+        self.stdout = self._output("stdout", out)
         try:
-            self.stderr = self._output("stderr", stderr or Collector(allowance))
+            self.stderr = self._output("stderr", err)
         except BaseException:
             self.stdout.leave()
             raise
@@ -200,27 +300,15 @@ class RemoteCommand:
             self._settle,
         )
 
-    # What the caller calls.
+    # What the command calls.
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; C{None} until that is known, and all of its output was delivered."""
+        """How it ended, as L{RemoteCommand.outcome} tells."""
         return self._result.outcome if isinstance(self._result, Ended) else None
 
-    @property
-    def status(self) -> int | None:
-        """What a client exits with; C{None} until that is known."""
-        return None if self.outcome is None else self.outcome.status
-
     def whenEnded(self) -> Deferred[Ended]:
-        """
-        Wait for the end.
-
-        @return: one for each caller; fires when the command has ended and its consumers have been
-            given all of its output; fails with L{CommandDetached} when it runs on without this
-            end, with why the session has ended, or, once the command has ended, with what a
-            consumer or a producer has raised.
-        """
+        """Wait for the end, as L{RemoteCommand.whenEnded} does."""
         if isinstance(self._result, Ended):
             return succeed(self._result)
         if self._result is not None:
@@ -229,45 +317,23 @@ class RemoteCommand:
         self._watchers.append(watcher)
         return watcher
 
-    def signal(self, name: str) -> None:
-        """
-        Send its process group a signal; nothing happens once it has ended.
-
-        @param name: such as C{TERM}.
-        @raise ConfigurationError: when that is no name of a signal.
-        """
-        word = signalWord(name)
+    def signal(self, word: str) -> None:
+        """Send a signal, if anything can be said to the command."""
         if self._running:
             self._link.send(self._channel.signal(word))
 
     def resize(self, rows: int, cols: int) -> None:
-        """
-        Give its terminal another size; nothing happens where it has none.
-
-        @param rows: lines.
-        @param cols: columns.
-        @raise ConfigurationError: when no terminal can have that.
-        """
-        if not (0 <= rows <= MAX_SIDE and 0 <= cols <= MAX_SIDE):
-            raise ConfigurationError(
-                f"A terminal of {rows} lines and {cols} columns cannot be; 0 to {MAX_SIDE} can."
-            )
-        if self.pty and self._running:
+        """Give the terminal another size, if anything can be said to the command."""
+        if self._running:
             self._link.send(self._channel.resize(rows, cols))
 
     def cancel(self) -> None:
-        """Ask for its end, by TERM and after a grace KILL; the rest of its output still comes."""
+        """Ask for the end, as L{RemoteCommand.cancel} does."""
         if not self._channel.closed and self._result is None:
             self._link.send(self._channel.cancel())
 
     def detach(self) -> Deferred[None]:
-        """
-        Leave it alone: from here on none of its output is delivered, and it runs on, unless it was
-        to be followed to its end.
-
-        @return: fires when the server knows, and has been told how far each stream has come here,
-            which C{stdout.at} and C{stderr.at} tell; fails with why the session has ended.
-        """
+        """Leave the command alone, as L{RemoteCommand.detach} does."""
         if self._channel.closed:
             return succeed(None)
         if isinstance(self._result, Failure):
@@ -276,6 +342,31 @@ class RemoteCommand:
         leaver: Deferred[None] = Deferred(self._leavers.remove)
         self._leavers.append(leaver)
         return leaver
+
+    def abandon(self) -> None:
+        """Have the command ended, as the caller waits for nothing of it any more."""
+        if self._cause is None:
+            self._cause = Failure(CancelledError())
+        self.cancel()
+        self._drop()
+
+    def leave(self) -> None:
+        """Ask to follow it no more, once the server knows how much has come."""
+        if self.stdout.writing or self.stderr.writing:
+            self._leavesNext = True
+        if self._leaving or self._leavesNext:
+            return
+        self._leaving = True
+        for output in (self.stdout, self.stderr):
+            output.leave()
+        self.stdin.close()
+        if self._running:
+            for stream, count in self._untold.items():
+                self._untold[stream] = 0
+                credit = self._channel.settle(stream, count)
+                if credit is not None:
+                    self._link.send(credit)
+            self._link.send(self._channel.detach())
 
     @property
     def _running(self) -> bool:
@@ -341,31 +432,6 @@ class RemoteCommand:
                 self._taken(stream, count)
         self.stdin.pump()
 
-    def abandon(self) -> None:
-        """Have it ended, as the caller waits for nothing of it any more."""
-        if self._cause is None:
-            self._cause = Failure(CancelledError())
-        self.cancel()
-        self._drop()
-
-    def leave(self) -> None:
-        """Ask to follow it no more, once the server knows how much has come."""
-        if self.stdout.writing or self.stderr.writing:
-            self._leavesNext = True
-        if self._leaving or self._leavesNext:
-            return
-        self._leaving = True
-        for output in (self.stdout, self.stderr):
-            output.leave()
-        self.stdin.close()
-        if self._running:
-            for stream, count in self._untold.items():
-                self._untold[stream] = 0
-                credit = self._channel.settle(stream, count)
-                if credit is not None:
-                    self._link.send(credit)
-            self._link.send(self._channel.detach())
-
     # What the streams call.
 
     def inputRoom(self) -> int:
@@ -420,7 +486,7 @@ class RemoteCommand:
     # What happens.
 
     def _begin(self, record: Started) -> None:
-        self.id, self.known, self.pty = record.id, record.known, record.pty
+        self._command = RemoteCommand(self, record)
         self.stdout.begin(record.stdout)
         self.stderr.begin(record.stderr)
         if self._leaving:
@@ -431,10 +497,10 @@ class RemoteCommand:
             return
         if record.stdinOpen:
             self.stdin.begin(record.stdinAt)
-        self.starting.callback(self)
+        self.starting.callback(self._command)
 
     def _end(self, record: End) -> None:
-        if not self.starting.called and not self.id:
+        if not self.starting.called and self._command is None:
             self._neverStarted(record.outcome)
             return
         self._link.release(self._channel.number)
@@ -456,7 +522,8 @@ class RemoteCommand:
 
     def _detached(self, reason: str) -> None:
         self._link.release(self._channel.number)
-        what = f"The command {self.id} is followed here no more"
+        name = f"The command {self._command.id}" if self._command else "The command"
+        what = f"{name} is followed here no more"
         error = CommandDetached(f"{what}: {reason}" if reason else f"{what}.")
         self._finish(self._cause or Failure(error))
         leavers, self._leavers = self._leavers, []

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Unpack, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import implementer
@@ -26,8 +26,16 @@ from twisted_netsuite.errors import (
 from twisted_netsuite.rexec.client import BytesProducer, ExecSession
 from twisted_netsuite.rexec.flow import Count
 from twisted_netsuite.rexec.messages import DEFAULT_WINDOW, Tally
-from twisted_netsuite.rexec.options import Options, requireKnown, wordsOf
-from twisted_netsuite.rexec.remote import CommandDetached, Ended, RemoteCommand, outcomeOf
+from twisted_netsuite.rexec.options import Options, inputOf, requireKnown, wordsOf
+from twisted_netsuite.rexec.remote import (
+    CommandDetached,
+    Ended,
+    RemoteCommand,
+    abandon,
+    leave,
+    outcomeOf,
+)
+from twisted_netsuite.rexec.streams import apart
 
 #: Seconds without a connection after which a command is given up: a server has been restarted by
 #: then, and its machine too.
@@ -67,9 +75,11 @@ class Relay:
     # What the stream of a connection calls.
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Take the stream of another connection."""
+        """Take the stream of another connection; there is none where the consumer is gone."""
         self._producer = cast(IPushProducer, producer)
-        if self._paused:
+        if self.failure is not None:
+            self._producer.stopProducing()
+        elif self._paused:
             self._producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
@@ -161,9 +171,10 @@ class Following:
         self._lostAt: float | None = None
         self._pause = FIRST_PAUSE
         self._session: ExecSession | None = None
-        self._out = Relay("stdout", stdout)
+        out, err = apart(stdout, stderr)
+        self._out = Relay("stdout", out)
         try:
-            self._err = Relay("stderr", stderr)
+            self._err = Relay("stderr", err)
         except BaseException:
             self._out.close()
             raise
@@ -223,7 +234,7 @@ class Following:
         command = await starting
         self._id = command.id
         if command.stdout.begun or command.stderr.begun:
-            command.leave()
+            leave(command)
             raise LimitExceeded(
                 f"The first bytes of the output of the command {command.id} were taken before, and "
                 "are not kept any more; attach to it for the rest."
@@ -231,14 +242,14 @@ class Following:
         return command
 
     async def _ended(self, command: RemoteCommand) -> Ended:
-        ended = command.whenEnded()
-        if self._input is not None and command.stdin.open:
-            rest = BytesProducer(self._input[command.stdin.at :], command.stdin)
-            command.stdin.registerProducer(rest, False)
         try:
+            ended = command.whenEnded()
+            if self._input is not None and command.stdin.open:
+                rest = BytesProducer(self._input[command.stdin.at :], command.stdin)
+                command.stdin.registerProducer(rest, False)
             return await ended
         except CancelledError:
-            command.abandon()
+            abandon(command)
             raise
 
     async def _wait(self, error: NetsuiteError) -> None:
@@ -283,7 +294,7 @@ def runDetached(
     @param clock: the reactor, or a fake clock in tests.
     @param argv: program and arguments.
     @param stdout: gets standard output, each byte once.
-    @param stderr: gets standard error.
+    @param stderr: gets standard error; may be the consumer of standard output.
     @param input: what it reads; C{None} for nothing.
     @param patience: seconds without a connection after which it is given up, and left alone.
     @param options: how it is to run; without a key it gets one by chance.
@@ -291,8 +302,8 @@ def runDetached(
         command, if there is a connection. Fails as C{ExecSession.start} does; at once, when there
         was never a connection; with L{ConnectionFailed} when patience has come to its end; with
         L{CommandDetached} when somebody else follows the command now; with what a consumer has
-        raised, and then the command is left alone.
-    @raise TypeError: as with C{ExecSession.start}.
+        raised, and then the command is left alone, or never started.
+    @raise TypeError: as with C{ExecSession.run}.
     @raise ConfigurationError: when it is to end with its connection.
     """
     words = wordsOf(argv)
@@ -303,5 +314,10 @@ def runDetached(
         )
     if options.get("key") is None:
         options["key"] = secrets.token_hex(16)
-    following = Following(connect, clock, words, stdout, stderr, input, patience, options)
+    data = None if input is None else inputOf(input)
+    try:
+        following = Following(connect, clock, words, stdout, stderr, data, patience, options)
+    except Exception:
+        # A consumer that has a producer already raises what it likes.
+        return fail()
     return Deferred.fromCoroutine(following.follow())

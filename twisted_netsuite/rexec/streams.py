@@ -54,6 +54,8 @@ class OutputStream:
         @param broke: called with why it takes no more, when it has raised something or has stopped
             its producer; who is called then calls L{drop} or L{leave}.
         @param finished: called once, when it has all of the stream.
+        @raise ConnectionFailed: when the consumer stops its producer at once, having lost its own
+            connection before; besides, whatever it raises.
         """
         self.name = name
         self.begun = self.at = 0
@@ -68,7 +70,12 @@ class OutputStream:
         self._dropping = False
         self._ended = False
         self._released = False
+        self._registering, self._refused = True, False
         consumer.registerProducer(self, True)
+        self._registering = False
+        if self._refused:
+            self.leave()
+            raise self._notTaken()
 
     @property
     def released(self) -> bool:
@@ -93,10 +100,11 @@ class OutputStream:
 
     def stopProducing(self) -> None:
         """The consumer takes no more: it was closed, or has lost its connection."""
-        if not self._released:
-            self._break(
-                Failure(ConnectionFailed(f"Nobody takes {self.name} of the command any more."))
-            )
+        if self._registering:
+            # Nobody is ready to hear of it.
+            self._refused = True
+        elif not self._released:
+            self._break(Failure(self._notTaken()))
 
     # What the command calls.
 
@@ -176,10 +184,122 @@ class OutputStream:
         self.at += len(data)
         self._taken(len(data))
 
+    def _notTaken(self) -> ConnectionFailed:
+        return ConnectionFailed(f"Nobody takes {self.name} of the command any more.")
+
     def _break(self, why: Failure) -> None:
         if not self._released:
             self._paused = True
             self._broke(why)
+
+
+@implementer(IPushProducer)
+class Junction:
+    """
+    Lets several streams share one consumer, which takes a single producer: it gets what they write
+    in the order in which that comes.
+
+    @ivar consumer: gets it.
+    """
+
+    def __init__(self, consumer: IConsumer) -> None:
+        """
+        @param consumer: has no producer while none of the streams does.
+        """
+        self.consumer = consumer
+        self._producers: list[IPushProducer] = []
+        self._paused = False
+
+    # What the consumer calls.
+
+    def pauseProducing(self) -> None:
+        """Let all of them wait."""
+        self._paused = True
+        for each in list(self._producers):
+            each.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Let them go on, until the consumer has enough."""
+        self._paused = False
+        # The next time another comes first.
+        self._producers.reverse()
+        for each in list(self._producers):
+            if not self._paused and each in self._producers:
+                each.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The consumer takes no more, of any of them."""
+        for each in list(self._producers):
+            each.stopProducing()
+
+    # What its branches call.
+
+    def join(self, producer: IPushProducer) -> None:
+        """
+        Let one more produce.
+
+        @param producer: one of a branch.
+        """
+        self._producers.append(producer)
+        if len(self._producers) > 1:
+            if self._paused:
+                producer.pauseProducing()
+            return
+        self._paused = False
+        try:
+            self.consumer.registerProducer(self, True)
+        except BaseException:
+            self._producers.remove(producer)
+            raise
+
+    def part(self, producer: IPushProducer) -> None:
+        """
+        Let one go, and the consumer with the last.
+
+        @param producer: one that has joined.
+        """
+        self._producers.remove(producer)
+        if not self._producers:
+            self.consumer.unregisterProducer()
+
+
+@implementer(IConsumer)
+class Branch:
+    """What one stream writes to of a consumer that it shares."""
+
+    def __init__(self, junction: Junction) -> None:
+        """
+        @param junction: leads to the consumer.
+        """
+        self._junction = junction
+        self._producer: IPushProducer
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Take the stream, which pushes."""
+        self._producer = cast(IPushProducer, producer)
+        self._junction.join(self._producer)
+
+    def unregisterProducer(self) -> None:
+        """Let the stream go."""
+        self._junction.part(self._producer)
+
+    def write(self, data: bytes) -> None:
+        """Hand some output on."""
+        self._junction.consumer.write(data)
+
+
+def apart(stdout: IConsumer, stderr: IConsumer) -> tuple[IConsumer, IConsumer]:
+    """
+    Give each stream a consumer of its own, also where one is wanted for both.
+
+    @param stdout: gets standard output.
+    @param stderr: gets standard error; may be the same.
+    @return: one for each.
+    """
+    if stdout is not stderr:
+        return stdout, stderr
+    junction = Junction(stdout)
+    return Branch(junction), Branch(junction)
 
 
 class Allowance:
