@@ -83,7 +83,7 @@ PAGES = sorted(ROOT.glob("*.md")) + [
 
 #: A sentence with which C{twistd} refuses, other than those that depend on the machine: on its
 #: addresses, and on its files.
-REFUSED = re.compile(r"netsuite-?\w*: (?!Cannot listen|The root)")
+REFUSED = re.compile(r"netsuite-?\w*: (?!Cannot listen|The root|Recordings)")
 
 #: Seconds in which a server on loopback has to answer.
 PATIENCE = 10.0

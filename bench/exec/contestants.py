@@ -124,7 +124,7 @@ def netsuite(where: Place, listen: str, *options: str) -> list[str]:
     """
     logs = ["--pidfile=", "--logfile", str(where.folder / "twistd.log")]
     service = ["netsuite-exec", "--allow-any", "--listen", listen, "--max-per-source", "0"]
-    bounds = ["--connection-rate", "0", "--max-commands", str(CROWD)]
+    bounds = ["--connection-rate", "0", "--max-commands", str(2 * CROWD)]
     return [twistd(), "-n", *logs, *service, *bounds, *options]
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import uuid
+from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,6 +19,7 @@ from tests.integration.processes import (
     eventually,
     freePort,
     kill,
+    netsuite,
     readTable,
     scratch,
     started,
@@ -289,6 +291,53 @@ class DaemonTests(SynchronousTestCase):
         eventually(lambda: not alive(pid), "the end of the daemon", 5)
         self.assertFalse((directory / "twistd.pid").exists())
         self.assertNotIn("Traceback", (directory / "twistd.log").read_text())
+
+
+@skipIf(os.geteuid(), "only root can give its rights up")
+class OtherUserTests(SynchronousTestCase):
+    """Begun as root, to go on as another user."""
+
+    #: The user that owns nothing, on every Linux.
+    NOBODY = 65534
+
+    def setUp(self) -> None:
+        """Have a directory of root's, and one of the user's in it."""
+        self.directory = scratch(self)
+        self.directory.chmod(0o755)
+        self.theirs = self.directory / "theirs"
+        self.theirs.mkdir()
+        os.chown(self.theirs, self.NOBODY, self.NOBODY)
+
+    def test_kept(self) -> None:
+        """What is kept and recorded lies in directories of that user."""
+        words = (f"--state={self.theirs}/state", f"--record={self.theirs}/record")
+        running = started(self, f"--uid={self.NOBODY}", "netsuite-exec", FREE, *words)
+        found = {path.name: path.stat() for path in self.theirs.iterdir()}
+        self.assertEqual({"state", "record"}, set(found))
+        for status in found.values():
+            self.assertEqual((self.NOBODY, 0o40700), (status.st_uid, status.st_mode))
+        done = netsuite("exec", "ps", running.places[0].text)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        self.assertNotIn("nothing is kept", running.log())
+
+    def test_notTheirs(self) -> None:
+        """Where that user cannot write, or what root has made, is one sentence, in the foreground
+        and before it goes to the background; and nothing is made."""
+        kept = self.theirs / "kept"
+        kept.mkdir(0o700)
+        for place in (self.directory / "new", kept):
+            for option in ("--state", "--record"):
+                for mode in ((), ("-n", "--pidfile=", "--logfile=twistd.log")):
+                    done = twistd(
+                        *(*mode, f"--uid={self.NOBODY}", "netsuite-exec", FREE),
+                        f"{option}={place}",
+                        cwd=self.directory,
+                    )
+                    self.assertEqual((1, ""), (done.returncode, done.stdout))
+                    self.assertRegex(done.stderr, r"\Anetsuite-exec: [^\n]+\n\Z")
+                    self.assertIn(repr(str(place)), done.stderr)
+        self.assertEqual([], list(kept.iterdir()))
+        self.assertFalse((self.directory / "new").exists())
 
 
 class TableTests(SynchronousTestCase):

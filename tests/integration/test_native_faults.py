@@ -56,6 +56,7 @@ from tests.integration.processes import (
 )
 from tests.integration.relay import Relay
 from twisted_netsuite.rexec.messages import (
+    FRAME,
     MAX_ARGUMENTS,
     Attach,
     Cancel,
@@ -80,7 +81,6 @@ from twisted_netsuite.rexec.messages import (
 )
 from twisted_netsuite.rexec.outcome import Denied, Exited, Limit, NotStarted, Signalled
 from twisted_netsuite.wire.session import (
-    DEFAULT_FRAME,
     Error,
     Goodbye,
     Limits,
@@ -111,7 +111,7 @@ EACH: tuple[Record, ...] = (
     Listed(channel=1),
     Kill(channel=1, id="abc"),
     Killed(channel=1),
-    Welcome(version=1, server="x", identity="root", limits=Limits(frame=DEFAULT_FRAME), ping=30),
+    Welcome(version=1, server="x", identity="root", limits=Limits(frame=FRAME), ping=30),
     Error(code="denied", message="x"),
     Ping(id=1),
     Pong(id=1),
@@ -232,7 +232,7 @@ class FrameTests(ExecTestCase):
         it has come; the longest is served."""
         for length, code in (
             (0, "protocol"),
-            (DEFAULT_FRAME + 1, "limit"),
+            (FRAME + 1, "limit"),
             (2**31 - 1, "limit"),
             (2**31, "limit"),
             (2**32 - 1, "limit"),
@@ -240,24 +240,25 @@ class FrameTests(ExecTestCase):
             wire = self.wire()
             wire.socket.sendall(struct.pack("!I", length))
             self.assertEqual(wire.refused().code, code, length)
-        for length in (DEFAULT_FRAME - 1, DEFAULT_FRAME):
+        for length in (FRAME - 1, FRAME):
             data = self.sized(length)
             wire = self.wire()
             wire.socket.sendall(framed(data))
             done = wire.finish(1)
             self.assertEqual((done.outcome, done.stdout), (Exited(code=0), b""))
         wire = self.wire()
-        wire.socket.sendall(framed(self.sized(DEFAULT_FRAME + 1)))
+        wire.socket.sendall(framed(self.sized(FRAME + 1)))
         self.assertEqual(wire.refused().code, "limit")
         self.assertServes()
 
     def sized(self, length: int) -> bytes:
         """Write a command as just so many bytes."""
+        words = [b"x" * 60_000] * (length // 60_000)
         for more in range(8):
-            argv = (b"/bin/true", b"x" * 60000, b"y" * (length - 60000 - 60 - more))
+            argv = (b"/bin/true", *words, b"y" * max(0, length % 60_000 - 80 - more))
             data = CODEC.encode(Start(channel=1, argv=argv))
             rest = length - len(data)
-            data = CODEC.encode(Start(channel=1, argv=(*argv[:2], argv[2] + b"y" * rest)))
+            data = CODEC.encode(Start(channel=1, argv=(*argv[:-1], argv[-1] + b"y" * rest)))
             if len(data) == length:
                 return data
         raise AssertionError(length)
@@ -1040,7 +1041,7 @@ class HostileTextTests(ExecTestCase):
                 version=1,
                 server="\x1b[2J",
                 identity="\x1b[2J",
-                limits=Limits(frame=DEFAULT_FRAME),
+                limits=Limits(frame=FRAME),
                 ping=30,
             )
             with accepted(listener) as client:

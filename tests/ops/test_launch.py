@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import pwd
 import resource
 import socket
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+from unittest import skipIf
 
 from twisted.application.service import MultiService
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -34,6 +36,7 @@ from twisted_netsuite.ops.launch import (
     DESCRIPTORS,
     Planned,
     TableService,
+    asServer,
     build,
     dialled,
     launch,
@@ -220,6 +223,50 @@ class LaunchTests(SynchronousTestCase):
         with self.assertRaises(SystemExit) as caught:
             makerFor(SAMPLE)(options)
         self.assertIn("netsuite-sample: The root", str(caught.exception.code))
+
+
+class ServerTests(SynchronousTestCase):
+    """L{asServer}: what a server has to be able to do is tried as the user that it becomes."""
+
+    def who(self, **told: Any) -> tuple[int, int, list[int]]:
+        """Tell as whom something is done."""
+        options: Any = PluginOptions()
+        options.parent = told
+        found: list[tuple[int, int, list[int]]] = []
+        asServer(options, lambda: found.append((os.geteuid(), os.getegid(), os.getgroups())))
+        return found[0]
+
+    def test_same(self) -> None:
+        """Without a user it is who starts it."""
+        own = (os.geteuid(), os.getegid(), os.getgroups())
+        self.assertEqual(self.who(), own)
+        self.assertEqual(self.who(uid=None, gid=None), own)
+        found: list[int] = []
+        asServer(PluginOptions(), lambda: found.append(os.geteuid()))
+        self.assertEqual(found, [os.geteuid()])
+
+    @skipIf(os.geteuid(), "only root can give its rights up")
+    def test_other(self) -> None:
+        """With one it is that one with its groups; afterwards, also after a failure, who it was."""
+        own = (os.geteuid(), os.getegid(), os.getgroups())
+        nobody = pwd.getpwnam("nobody")
+        groups = os.getgrouplist("nobody", nobody.pw_gid)
+        self.assertEqual(self.who(uid=nobody.pw_uid), (nobody.pw_uid, nobody.pw_gid, groups))
+        self.assertEqual(self.who(uid=nobody.pw_uid, gid=7)[:2], (nobody.pw_uid, 7))
+        self.assertEqual(self.who(gid=7)[:2], (own[0], 7))
+
+        def fail() -> None:
+            raise ConfigurationError("It cannot be used; mend that.")
+
+        options: Any = PluginOptions()
+        options.parent = {"uid": nobody.pw_uid}
+        self.assertRaises(ConfigurationError, asServer, options, fail)
+        self.assertEqual((os.geteuid(), os.getegid(), os.getgroups()), own)
+
+    def test_powerless(self) -> None:
+        """Who may become nobody else tries it as who it is; C{twistd} says the rest."""
+        self.patch(os, "geteuid", lambda: 1234)
+        self.assertEqual(self.who(uid=65534)[0], 1234)
 
 
 class GuardedTests(SynchronousTestCase):

@@ -68,18 +68,28 @@ class DefaultTests(SynchronousTestCase):
             for other in binds[:number]:
                 self.assertFalse(bind.overlaps(other), (bind, other))
 
-    def test_noCommands(self) -> None:
-        """Exec speaks the native dialect, runs nothing, and keeps nothing on the disk."""
+    def test_commands(self) -> None:
+        """Exec speaks the native dialect, runs what is shown to try it with and nothing else, and
+        keeps nothing on the disk."""
         told = self.told["exec"]
         self.assertEqual(told.dialect, "int32")
-        self.assertEqual((told.allow, told.allowAny, told.allowShell), ((), False, False))
+        self.assertEqual(
+            (told.allow, told.allowAny, told.allowShell), (("uname **",), False, False)
+        )
         self.assertEqual((told.policy, told.state, told.record), ("", "", ""))
         (service,) = (each for each in self.built() if each.name == "exec")
         assert isinstance(service.factory, ExecFactory)
         oversight = service.factory.commands._oversight
         for identity in (ANONYMOUS, Identity("unix", "root")):
-            wish = planOf(Start(channel=1, argv=(b"/bin/true",)))
-            self.assertFalse(judge(oversight, identity, wish, Terms()).decision.allowed)
+            for argv, allowed in (
+                ((b"uname",), True),
+                ((b"uname", b"-a"), True),
+                ((b"/bin/true",), False),
+                ((b"sh", b"-c", b"uname"), False),
+            ):
+                wish = planOf(Start(channel=1, argv=argv))
+                decision = judge(oversight, identity, wish, Terms()).decision
+                self.assertIs(decision.allowed, allowed, argv)
 
     def test_files(self) -> None:
         """Files serves a directory of this package, with something to get in it."""

@@ -19,7 +19,14 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.trust.auditdisk import BEGUN, Disk, Threads, atOnce, clockAt, note
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError
-from twisted_netsuite.trust.audit import MAX_WAITING, AuditLog, AuditNotes, IAuditLog, NoAudit
+from twisted_netsuite.trust.audit import (
+    MAX_ALLOWED,
+    MAX_WAITING,
+    AuditLog,
+    AuditNotes,
+    IAuditLog,
+    NoAudit,
+)
 from twisted_netsuite.trust.auditcheck import verify
 from twisted_netsuite.trust.auditrecord import digestOf
 from twisted_netsuite.trust.denials import BURST, INTERVAL
@@ -280,6 +287,19 @@ class DenialTests(LogCase):
         self.assertEqual(denied["command"]["length"], 65_000)
         self.assertEqual(denied["command"]["sha256"], digestOf(b"x" * 65_000))
         self.assertLess(os.path.getsize(self.path), 1500)
+
+    def test_allowedShort(self) -> None:
+        """Of what is allowed more is kept, and not so much that it could fill the disk."""
+        log = self.make()
+        typed = "x" * 8000
+        for command in (typed, "y" * 60_000):
+            self.successResultOf(note(log, command))
+        whole, cut = (line["text"] for line in self.lines()[-2:])
+        self.assertEqual(whole, typed)
+        self.assertEqual(cut["length"], 60_000)
+        self.assertEqual(cut["sha256"], digestOf(b"y" * 60_000))
+        self.assertLess(len(cut["cut"]), MAX_ALLOWED)
+        self.assertGreater(len(cut["cut"]), MAX_ALLOWED - 256)
 
     def test_flood(self) -> None:
         """A flood fills no disk, is counted in full, and takes no room from what is allowed."""
@@ -788,7 +808,7 @@ class TroubleTests(LogCase):
         """A record that is taken by halves is cut out again."""
         log = self.make()
         self.disk.writeShort(lambda *_: True)
-        self.assertFails(note(log, "half"), "the disk took only")
+        self.assertFails(note(log, "half"), ": the disk took only a part of a record; ")
         self.assertWhole()
         self.disk.mend()
         self.successResultOf(note(log, "after"))

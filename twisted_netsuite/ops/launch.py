@@ -5,6 +5,8 @@ From a configuration to a running application: build, check, listen, and say wha
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ from typing import Any, TextIO, cast
 from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort
+from twisted.python.util import runAsEffectiveUser
 
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.net.binding import checkBinds, requireApart
@@ -57,6 +60,7 @@ def launch(options: PluginOptions, planned: Sequence[Planned], source: str = "")
         for service in services:
             with _blaming(source, service.name or "", len(planned)):
                 service.prepare()
+                asServer(options, service.furnish)
                 checkBinds(service.addresses)
         # Last, as it leaves a record behind, and one of a service that never began tells nothing.
         with _blaming(source, "", 1):
@@ -69,6 +73,32 @@ def launch(options: PluginOptions, planned: Sequence[Planned], source: str = "")
     if options["table"]:
         TableService(services, cast(TextIO, sys.__stdout__)).setServiceParent(application)
     return application
+
+
+def asServer(options: PluginOptions, act: Callable[[], object]) -> None:
+    """
+    Do something as the user that C{twistd} will become.
+
+    @param options: the plugin's, below C{twistd}'s own with C{uid} and C{gid}.
+    @param act: what to do.
+    """
+    twistd = getattr(options, "parent", None) or {}
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    # Without the right to become somebody else it ends soon, and says so.
+    if (uid is None and gid is None) or os.geteuid() != 0:
+        act()
+        return
+    groups = os.getgroups()
+    if uid is None:
+        uid = 0
+    else:
+        user = pwd.getpwuid(uid)
+        gid = user.pw_gid if gid is None else gid
+        os.setgroups(os.getgrouplist(user.pw_name, gid))
+    try:
+        runAsEffectiveUser(uid, gid, act)
+    finally:
+        os.setgroups(groups)
 
 
 def _allowDescriptors() -> None:

@@ -27,12 +27,13 @@ def defaults() -> list[Planned]:
     """
     Plan the suite without a file: all five on loopback, harmless as they are.
 
-    Exec refuses every command, files serves a directory of this package, and the proxy forwards to
-    the echo beside it.
+    Exec runs C{uname} and nothing else, files serves a directory of this package, and the proxy
+    forwards to the echo beside it.
 
     @return: one of each kind.
     """
     told: dict[str, dict[str, Any]] = {
+        "exec": {"allow": ("uname **",)},
         "files": {"root": str(files("twisted_netsuite.files") / "welcome")},
         "proxy": {"to": "tcp:127.0.0.1:7007"},
     }

@@ -3,7 +3,8 @@ What an operator allows without a policy file: words on the command line, made i
 that one way of deciding serves all.
 
 Words are patterns as in the C{argv} of a policy file, with C{**} for its C{...}. What they allow,
-they allow to everybody who can reach the service.
+they allow to everybody who can reach the service; without a terminal, at which many programs let
+start others, as pagers do a shell.
 """
 
 from __future__ import annotations
@@ -57,11 +58,13 @@ def allowed(words: Sequence[str], path: Sequence[bytes], everything: bool = Fals
 
     @param words: for each command its program and what its arguments have to be, as one text; with
         none, nothing is allowed to anybody.
-    @param path: the directories in which programs are looked for that are given by name.
+    @param path: the directories in which programs are looked for that are given by name, such as
+        C{(b"/usr/bin", b"/bin")}; C{permit.ownPath} gives those of the server.
     @param everything: whether to allow every command instead, also lines for a shell, and to run
         anywhere. Variables such as PATH and LD_PRELOAD clients cannot set even so, as no wildcard
         stands for these; the program C{env} sets them where that is meant.
-    @return: allows these to everybody, with a terminal, and to outlive the connection.
+    @return: allows these to everybody, also to outlive the connection; everything also with a
+        terminal.
     @raise ConfigurationError: when words cannot be used, or are of no effect beside everything.
     """
     if not everything:
@@ -104,8 +107,8 @@ def _placed(words: str, path: Sequence[bytes]) -> PlacedRule:
     except ValueError as error:
         raise ConfigurationError(f"{source} cannot be used: {_lower(error)}.") from error
     env = tuple(map(VariableName, VARIABLES))
-    what = {"argv": patterns, "env": list(VARIABLES), "pty": True, "detach": True}
-    rule = ExecRule(argv=argv, env=env, pty=True, detach=True)
+    what = {"argv": patterns, "env": list(VARIABLES), "detach": True}
+    rule = ExecRule(argv=argv, env=env, detach=True)
     return PlacedRule(rule, ROLE, source, cleanText(inline(what)))
 
 

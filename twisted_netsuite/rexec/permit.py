@@ -1,6 +1,7 @@
 """
 Whether a command may be run, and how: from a START to a L{Launch} and what bounds it, or to the
-reason why not. Nothing here starts anything, and all that is looked for is the program.
+reason why not. Nothing here starts anything, and all that is looked for is the program, once the
+policy has allowed it.
 
 A name without a slash stands for every program of that name in the service's PATH. The policy is
 asked about each by its whole path, and of those that it allows the first that is there is started.
@@ -42,6 +43,9 @@ LOCALE = ("LANG", "TZ")
 
 #: Names that tell whose session it is.
 PERSONAL = ("HOME", "LOGNAME", "SHELL", "USER")
+
+#: Where temporary files go: in a directory that may be open to the server's own account alone.
+TEMPORARY = "TMPDIR"
 
 #: Why a program cannot be started, each with a place for its path.
 MISSING = "there is no program {}."
@@ -101,13 +105,13 @@ def kept(environment: Mapping[str, str]) -> dict[bytes, bytes]:
     Choose what commands get of an environment.
 
     @param environment: the server's.
-    @return: L{LOCALE} and LC_*; and L{PERSONAL}, for commands of an account that has no name, and
-        so nothing of its own that could stand in their place.
+    @return: L{LOCALE}, L{TEMPORARY} and LC_*; and L{PERSONAL}, for commands of an account that has
+        no name, and so nothing of its own that could stand in their place.
     """
     return {
         os.fsencode(name): os.fsencode(value)
         for name, value in environment.items()
-        if name in (*LOCALE, *PERSONAL) or name.startswith("LC_")
+        if name in (*LOCALE, *PERSONAL, TEMPORARY) or name.startswith("LC_")
     }
 
 
@@ -250,28 +254,30 @@ def _judged(policy: Policy, identity: Identity, wish: Wish, path: Sequence[bytes
         told = f"no rule can allow this: {wish.fault}."
         return Judgement(Decision(False, sentence, policy.durable), told=told)
     programs = wish.programs(path)
-    faults = {program: unrunnable(program) for program in programs}
     asked: dict[bytes, Decision] = {}
-    # Those that can be run first: mostly there is one, and no more than this need be asked about.
-    for program in sorted(programs, key=lambda each: faults[each] != ""):
+    faults: dict[bytes, str] = {}
+    for program in programs:
         decision = asked[program] = policy.exec(identity, wish.about(program))
-        if decision.allowed and not faults[program]:
+        if not decision.allowed:
+            continue
+        # Only now: to look for what the asker chose may take as long as a file system that is gone.
+        faults[program] = unrunnable(program)
+        if not faults[program]:
             return Judgement(decision, program)
-    missed = [program for program in programs if asked[program].allowed]
-    if not missed:
-        return _denied(programs, asked)
+    if not faults:
+        return _denied(list(asked.values()))
     # As execvp has it: what is there and cannot be run counts for more than what is not there.
-    program = next((each for each in missed if faults[each] != MISSING), missed[0])
+    program = next((each for each in faults if faults[each] != MISSING), next(iter(faults)))
     return Judgement(asked[program], missing=_notStarted(wish, program, faults[program]))
 
 
-def _denied(programs: Sequence[bytes], asked: Mapping[bytes, Decision]) -> Judgement:
-    """Tell the log of the program that would have been started, and the asker of none."""
-    deniers = (asked[program].role for program in programs if asked[program].rule is not None)
+def _denied(decisions: Sequence[Decision]) -> Judgement:
+    """Tell the log of the program that is most likely meant, and the asker of none."""
+    denier = next((each.role for each in decisions if each.rule is not None), "")
+    told = sorted(decisions, key=lambda each: (each.rule is None, not each.near))[0]
     # How long the answer takes is an answer, too.
-    durable = any(decision.durable for decision in asked.values())
-    decision = replace(next(iter(asked.values())), durable=durable)
-    return Judgement(decision, denier=next(deniers, ""))
+    durable = any(each.durable for each in decisions)
+    return Judgement(replace(told, durable=durable), denier=denier)
 
 
 def _notStarted(wish: Wish, program: bytes, fault: str) -> outcome.NotStarted:
@@ -287,7 +293,8 @@ def _notStarted(wish: Wish, program: bytes, fault: str) -> outcome.NotStarted:
 
 def unrunnable(program: bytes) -> str:
     """
-    Look for a program.
+    Look for a program, for as long as its file system takes: so in the reactor only for one that
+    the policy allows, and so its author has chosen.
 
     @param program: its whole path.
     @return: nothing when it is there and this process may run it; else one of the sentences
@@ -414,13 +421,24 @@ def _home(rule: ExecRule, entry: pwd.struct_passwd | None) -> bytes:
     return os.fsencode(home) if home.startswith("/") and os.path.isdir(home) else b"/"
 
 
-def _entry(user: str | None) -> pwd.struct_passwd | None:
-    """Find an account; the server's own may be without a name."""
+def ownEntry() -> pwd.struct_passwd | None:
+    """
+    Find the account that the server runs as.
+
+    @return: C{None} when it has no name.
+    """
     try:
-        return pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
+        return pwd.getpwuid(os.geteuid())
     except KeyError:
-        if user is None:
-            return None
+        return None
+
+
+def _entry(user: str | None) -> pwd.struct_passwd | None:
+    if user is None:
+        return ownEntry()
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
         raise ConfigurationError(
             f"the service cannot run it as {shown(user)}: there is no such account."
         ) from None
@@ -446,10 +464,12 @@ def baseEnvironment(entry: pwd.struct_passwd | None, terms: Terms) -> dict[bytes
 
     @param entry: the account that it runs as; C{None} for the server's own that has no name.
     @param terms: have the PATH, and what comes from the server's environment.
-    @return: these, and L{PERSONAL} of the account.
+    @return: these, and L{PERSONAL} of the account; L{TEMPORARY} for the server's own alone.
     """
     env = {**terms.environment, b"PATH": b":".join(terms.path)}
     if entry is not None:
+        if entry.pw_uid != os.geteuid():
+            env.pop(TEMPORARY.encode(), None)
         env[b"HOME"] = os.fsencode(entry.pw_dir)
         env[b"LOGNAME"] = env[b"USER"] = os.fsencode(entry.pw_name)
         env[b"SHELL"] = os.fsencode(entry.pw_shell) or SHELL

@@ -13,12 +13,16 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError
 from twisted_netsuite.rexec.launch import OutputStream, TerminalSize
+from twisted_netsuite.trust.durable import DurableDirectory
 
 #: Bytes of a recording: some hours of a person's work, and not a disk's worth of C{yes}.
 MAX_RECORDING = 64 * 1024 * 1024
@@ -50,11 +54,15 @@ def prepareRecordings(directory: str) -> None:
     See to it that recordings can be made, before any has to be.
 
     @param directory: where; it is made for its owner alone when it is not there, its parent is not.
-    @raise ConfigurationError: when it cannot be used.
+    @raise ConfigurationError: when it cannot be used, belongs to another account, or others may
+        write to it.
     """
     try:
         with suppress(FileExistsError):
             os.mkdir(directory, 0o700)
+        with DurableDirectory(Path(directory)) as opened:
+            opened.refuseForeign()
+            opened.refuseOthers()
         # A real file, as access(2) knows nothing of a file system that is read-only for others.
         path = os.path.join(directory, f".probe-{os.getpid()}")
         os.close(os.open(path, _CREATE, 0o600))
@@ -105,6 +113,8 @@ class Recording:
     @ivar onFailed: called when what waited could not be written, and nobody is there to get the
         exception.
     """
+
+    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -183,6 +193,9 @@ class Recording:
         @param data: what.
         @raise RecordingFailed: when it cannot be.
         """
+        if self.isCut and self._failure is None:
+            # What is decoded costs as much as what is written.
+            return
         self._event("o", self._texts[stream].feed(data))
 
     def resize(self, cols: int, rows: int) -> None:
@@ -221,6 +234,12 @@ class Recording:
         line = self._line(code, text)
         if self._size + len(self._buffer) + len(line) > self._limit - _RESERVE:
             self.isCut = True
+            self.log.warn(
+                "{path}: not recorded from here on, the limit is {limit} bytes; "
+                "the command runs on",
+                path=self.path,
+                limit=self._limit,
+            )
             line = self._line("m", f"Not recorded from here on: the limit is {self._limit} bytes.")
         self._buffer += line
         if len(self._buffer) >= BUFFER or self.isCut:

@@ -21,7 +21,7 @@ from twisted_netsuite.net.addresses import (
 )
 from twisted_netsuite.net.listening import ListeningService
 from twisted_netsuite.ops.auth import tokensFrom
-from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen, PerSource, Seconds
+from twisted_netsuite.ops.config import Count, GuardedConfig, Kind, Listen, PerSource
 from twisted_netsuite.ops.launch import makerFor
 from twisted_netsuite.ops.options import absolute, optionsFor
 from twisted_netsuite.rexec.allow import allowed
@@ -30,6 +30,7 @@ from twisted_netsuite.rexec.collect import CommandLimits
 from twisted_netsuite.rexec.commands import ExecLimits
 from twisted_netsuite.rexec.launch import Launch
 from twisted_netsuite.rexec.ledger import Ledger
+from twisted_netsuite.rexec.messages import MAX_TTL, MOST_TIME
 from twisted_netsuite.rexec.native import ExecFactory
 from twisted_netsuite.rexec.permit import Terms, ownPath, readPath
 from twisted_netsuite.rexec.process import ProcessSpawner
@@ -45,7 +46,21 @@ NATIVE = (
 #: What only the classic dialects can be told.
 CLASSIC = ("allowShell", "encoding")
 
-Bytes = Annotated[int, msgspec.Meta(ge=0)]
+#: Bytes that JSON and TOML readers hold as numbers without loss.
+MOST_BYTES = 2**53
+
+#: Bytes that are kept of a stream at least: what a pipe holds, so a command is not held up sooner
+#: than by a shell's.
+LEAST_KEPT = 64 * 1024
+
+#: Commands at a time, or kept ones: each is some kilobytes of memory, and looked at at each start.
+MOST_COMMANDS = 100_000
+
+#: Seconds that a stop may take: who waits longer had better not stop the service.
+MOST_DRAIN = 24 * 3600.0
+
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+Commands = Annotated[int, msgspec.Meta(ge=1, le=MOST_COMMANDS)]
 
 
 class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
@@ -62,9 +77,10 @@ class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
     allow: Annotated[
         tuple[str, ...],
         msgspec.Meta(
-            description="A command that everybody who can reach the service may run, as 'git log "
-            "**'; * stands for one argument, and ** at the end for any more; may be given many "
-            "times. On loopback and Unix sockets only."
+            description="A command that everybody who can reach the service may run, as 'df **'; * "
+            "stands for one argument, and ** at the end for any more, options among them, with "
+            "which many programs write files or run others; may be given many times. On loopback "
+            "and Unix sockets only."
         ),
     ] = ()
     allowAny: Annotated[
@@ -102,7 +118,7 @@ class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
         str,
         msgspec.Meta(
             description="A directory in which all that commands write is recorded, as asciicast "
-            "files; input is not."
+            "files, up to 64 MiB of each command; input is not."
         ),
     ] = ""
     path: Annotated[
@@ -120,33 +136,42 @@ class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
         ),
     ] = 0
     timeLimit: Annotated[
-        Seconds,
+        float,
         msgspec.Meta(
+            ge=0,
+            le=MOST_TIME,
             description="Seconds after which a command is ended; 0: 300 in the classic dialects, "
-            "and no bound in int32."
+            "and no bound in int32.",
         ),
     ] = 0.0
-    maxCommands: Annotated[Count, msgspec.Meta(description="Commands that run at a time.")] = (
+    maxCommands: Annotated[Commands, msgspec.Meta(description="Commands that run at a time.")] = (
         ExecLimits.commands
     )
     maxKept: Annotated[
-        Count, msgspec.Meta(description="Commands that are kept in state at a time.")
+        Commands, msgspec.Meta(description="Commands that are kept in state at a time.")
     ] = ExecLimits.kept
     keepLimit: Annotated[
-        Count,
+        int,
         msgspec.Meta(
+            ge=LEAST_KEPT,
+            le=MOST_BYTES,
             description="Bytes that are kept of each stream of such a command; when they are not "
-            "taken, the command waits."
+            "taken, the command waits.",
         ),
     ] = ExecLimits.spool
     maxTtl: Annotated[
-        Count, msgspec.Meta(description="Seconds that a client may have a command kept.")
+        int,
+        msgspec.Meta(
+            ge=1, le=MAX_TTL, description="Seconds that a client may have a command kept."
+        ),
     ] = ExecLimits.ttl
     drain: Annotated[
-        Seconds,
+        float,
         msgspec.Meta(
+            ge=0,
+            le=MOST_DRAIN,
             description="Seconds that commands may take to finish when the service stops, before "
-            "they are ended."
+            "they are ended.",
         ),
     ] = 0.0
     encoding: Annotated[
@@ -166,17 +191,32 @@ class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
 
 
 class ExecService(ListeningService):
-    """Listens for sessions, and finds what was kept before the first comes."""
+    """
+    Listens for sessions, and finds what was kept before the first comes.
+
+    @ivar allowsNothing: whether every command is refused, which people learn at the start.
+    """
+
+    allowsNothing = False
 
     def startService(self) -> None:
         """
-        Read what is kept, as the user that the service runs as, and serve.
+        Serve, and read what is kept, as the user that the service runs as.
 
         Where that cannot be used after all, what would be kept is refused.
+
+        @raise ConfigurationError: as L{ListeningService.startService} does.
         """
-        assert isinstance(self.factory, ExecFactory)
-        self.factory.open().addErrback(self._notOpened)
         super().startService()
+        assert isinstance(self.factory, ExecFactory)
+        # Nobody is let in before the reactor turns.
+        self.factory.open().addErrback(self._notOpened)
+        if self.allowsNothing:
+            self.log.warn(
+                "{name}: nothing is allowed, so every command is refused; allow some by --allow or "
+                "a policy",
+                name=self.name or "netsuite",
+            )
 
     def _notOpened(self, failure: Failure) -> None:
         failure.trap(ConfigurationError)
@@ -263,20 +303,22 @@ def _native(
         limits=config.limits(),
     )
 
-    def prepare() -> None:
+    def furnish() -> None:
         if record:
             prepareRecordings(record)
         if ledger is not None:
             ledger.check()
 
-    return ExecService(
+    service = ExecService(
         reactor,
         addresses,
         factory=factory,
         dialect=config.dialect,
         example=lambda address: f"netsuite exec {address} uname",
-        prepare=prepare,
+        furnish=furnish,
     )
+    service.allowsNothing = not oversight.guarded
+    return service
 
 
 def _record(reactor: Any, directory: str, id: str, launch: Launch, owner: str) -> Recording:

@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError, NetsuiteError
 from twisted_netsuite.trust.auditfile import SYSTEM, AuditFile, Disturbed, SystemCalls, reasonOf
 from twisted_netsuite.trust.auditrecord import (
-    MAX_RECORD,
     NOTHING_BEFORE,
     BadRecord,
     Head,
@@ -40,6 +39,10 @@ MAX_BYTES = 64 * 1024 * 1024
 #: Bytes of JSON of each value where something was refused: the path or the command of an honest
 #: mistake, and not so much that whoever may do nothing can fill the disk.
 MAX_DENIED = 512
+
+#: Bytes of JSON of each value where something was done: all of what a person types, and not so much
+#: that whoever may do one harmless thing can fill the disk.
+MAX_ALLOWED = 8 * 1024
 
 #: Records that wait for the disk at a time. One fsync serves them all, so more of them mean a disk
 #: that has stopped, and acts that had better be refused.
@@ -303,7 +306,7 @@ class AuditLog:
                 "identity": who,
                 **fields,
             },
-            MAX_DENIED if denial else MAX_RECORD,
+            MAX_DENIED if denial else MAX_ALLOWED,
         )
         if not self._isOpen:
             return fail(AuditUnavailable("The audit log is not open; nothing can be recorded."))

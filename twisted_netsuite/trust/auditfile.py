@@ -269,8 +269,8 @@ class AuditFile:
         try:
             written = self._calls.write(self._descriptor, self._tried)
             if written != len(self._tried):
-                took = f"the disk took only {written} of {len(self._tried)} bytes"
-                raise OSError(errno.ENOSPC, took)
+                # Peers are told this, too: how much it took is nothing to them.
+                raise OSError(errno.ENOSPC, "the disk took only a part of a record")
         except OSError:
             self._cutBack()
             raise

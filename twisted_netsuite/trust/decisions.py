@@ -92,6 +92,7 @@ class Decision:
     @ivar text: as it is written.
     @ivar chain: from the role that is held to the one with the rule, each including the next.
     @ivar grant: what gave the role that is held.
+    @ivar near: whether no rule decided, and one came near.
     """
 
     allowed: bool
@@ -103,6 +104,7 @@ class Decision:
     text: str = ""
     chain: tuple[str, ...] = ()
     grant: str = ""
+    near: bool = False
 
 
 #: What gives a role that the policy does not give.
@@ -262,7 +264,7 @@ class Policy:
         known = [name for name in held if name in self.roles]
         lacking = "no rule allows it" if known else "it has no role in this policy"
         sentence = f"{identity} may not {request}: {lacking}{almost or aside}."
-        return Decision(False, sentence, self.durable)
+        return Decision(False, sentence, self.durable, near=almost != "")
 
     def _decided(
         self,
