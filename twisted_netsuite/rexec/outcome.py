@@ -107,8 +107,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, tag="limit", tag_field="k
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="kind"):
     """
-    It was begun, nothing of it runs any more, and what came of it is not known: the server stopped,
-    or lost sight of it.
+    It was begun, and what came of it is not known: the server stopped, or lost sight of it. Nothing
+    of it runs any more, unless the reason says so.
 
     @ivar reason: a sentence.
     """

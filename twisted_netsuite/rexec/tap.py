@@ -144,11 +144,18 @@ class ExecConfig(GuardedConfig, frozen=True, kw_only=True):
             "and no bound in int32.",
         ),
     ] = 0.0
-    maxCommands: Annotated[Commands, msgspec.Meta(description="Commands that run at a time.")] = (
-        ExecLimits.commands
-    )
+    maxCommands: Annotated[
+        Commands,
+        msgspec.Meta(
+            description="Commands that run at a time, of which one identity has at most half."
+        ),
+    ] = ExecLimits.commands
     maxKept: Annotated[
-        Commands, msgspec.Meta(description="Commands that are kept in state at a time.")
+        Commands,
+        msgspec.Meta(
+            description="Commands that are kept in state at a time, of which one identity has at "
+            "most half."
+        ),
     ] = ExecLimits.kept
     keepLimit: Annotated[
         int,
