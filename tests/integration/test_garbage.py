@@ -44,6 +44,7 @@ class GarbageTests(ServedTestCase):
     dialect = "length"
     [exec.header]
     listen = ["tcp:0:interface=127.0.0.1"]
+    dialect = "header"
     [files.main]
     listen = ["tcp:0:interface=127.0.0.1"]
     root = "{dir}"

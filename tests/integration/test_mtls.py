@@ -108,6 +108,7 @@ class ServedOverTLSTests(TLSTestCase):
     listen = ["{open}"]
     penalty = 0
     [exec.main]
+    dialect = "header"
     listen = ["{mtls}", "unix:{dir}/exec.sock"]
     allow-shell = true
     [files.main]
@@ -478,7 +479,15 @@ class LaunchTests(SynchronousTestCase):
             (endpoint(files, more=":require=yes"), True),
             (endpoint(files, more=":require=no:interface=127.0.0.1"), True),
         ):
-            words = ("netsuite-exec", "--allow-shell", "--listen", listen, "--check")
+            words = (
+                "netsuite-exec",
+                "--dialect",
+                "header",
+                "--allow-shell",
+                "--listen",
+                listen,
+                "--check",
+            )
             done = twistd("-n", *words, cwd=directory)
             if right:
                 self.assertEqual((done.stderr, done.returncode), ("", 0))

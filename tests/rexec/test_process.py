@@ -1394,7 +1394,8 @@ class StoppedTests(ProcessCase):
         """So it does with those that have no command."""
         await self.run_("true")
         await self.settled()
-        [child] = keeper.children()
+        assert self.spawner._pool._keeper is not None
+        child = self.spawner._pool._keeper._process.pid
         lives = [self.watch(pid) for pid in (child, *keeper.childrenOf(child))]
         for pid in (child, *keeper.childrenOf(child)):
             os.kill(pid, signal.SIGSTOP)
@@ -1764,7 +1765,8 @@ class LateTests(TestCase):
         self.addCleanup(self.stop)
 
     def stop(self) -> None:
-        lives = [Life(pid) for pid in keeper.children()]
+        keepers = self.spawner._pool._keepers
+        lives = [Life(each._process.pid) for each in keepers if each._process is not None]
         for life in lives:
             self.addCleanup(life.kill)
         stopped = self.spawner.stop()
@@ -1775,6 +1777,7 @@ class LateTests(TestCase):
             else:
                 # The last one has closed its socket, and may have some microseconds to go.
                 self.assertTrue(all(life.over() for life in lives))
+        self.late.advance(0)
         self.assertEqual(self.late.readers, [])
         self.assertEqual(self.late.getDelayedCalls(), [])
 
