@@ -35,12 +35,12 @@ from twisted_netsuite.rexec.launch import (
     TerminalSize,
 )
 from twisted_netsuite.rexec.messages import Tally
-from twisted_netsuite.rexec.outcome import Outcome
+from twisted_netsuite.rexec.outcome import Outcome, notStarted
 from twisted_netsuite.rexec.recording import Recording, RecordingFailed
 from twisted_netsuite.rexec.serverchannel import INPUT_WINDOW
 from twisted_netsuite.rexec.spool import Spool
 from twisted_netsuite.wire.session import MAX_DATA
-from twisted_netsuite.wire.text import cleanText
+from twisted_netsuite.wire.text import cleanText, shortened
 
 #: Pieces of kept output that are read and digested before other work of the process gets its turn:
 #: a megabyte, which takes some milliseconds.
@@ -889,28 +889,6 @@ def outcomeOf(ending: Ending) -> Outcome:
         case Lost():
             ended = "so it was ended" if ending.clear else "and some of it may still run"
             return outcome.Lost(reason=f"what watched it was lost, {ended}.")
-
-
-def notStarted(code: str, reason: str) -> outcome.NotStarted:
-    """
-    Say why something was not started.
-
-    @param code: one of the wire codes.
-    @param reason: a sentence, cut to what a record has room for.
-    @return: the outcome.
-    """
-    return outcome.NotStarted(code=code, reason=shortened(reason, outcome.MAX_REASON))
-
-
-def shortened(text: str, most: int) -> str:
-    """
-    Cut text.
-
-    @param text: any.
-    @param most: characters that it may have.
-    @return: the text, with an ellipsis in place of what was too much.
-    """
-    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _codeOf(number: int) -> str:

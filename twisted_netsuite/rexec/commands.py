@@ -28,8 +28,6 @@ from twisted_netsuite.rexec.command import (
     Command,
     Follower,
     Kept,
-    notStarted,
-    shortened,
 )
 from twisted_netsuite.rexec.launch import Launch, OutputStream, Spawner
 from twisted_netsuite.rexec.ledger import MAX_SWEPT, Ledger, LedgerUnavailable
@@ -43,13 +41,13 @@ from twisted_netsuite.rexec.messages import (
     Listing,
     Start,
 )
-from twisted_netsuite.rexec.outcome import Outcome
+from twisted_netsuite.rexec.outcome import Outcome, notStarted
 from twisted_netsuite.rexec.permit import Permission, Terms, judge, launchFor, planOf, refusalOf
 from twisted_netsuite.rexec.recording import Recording
 from twisted_netsuite.rexec.spool import Spool, SpoolDamaged, removeSpools
 from twisted_netsuite.trust.identity import ANONYMOUS, Identity
 from twisted_netsuite.trust.oversight import Oversight, causeOf
-from twisted_netsuite.wire.text import cleanText, shownBytes
+from twisted_netsuite.wire.text import cleanText, shortened, shownBytes
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from twisted_netsuite.errors import (
 )
 from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.framed import SessionFactory, SessionProtocol
-from twisted_netsuite.rexec.command import Command, notStarted, signalNumber
+from twisted_netsuite.rexec.command import Command, signalNumber
 from twisted_netsuite.rexec.commands import (
     DEFAULT_EXEC_LIMITS,
     Asker,
@@ -55,7 +55,7 @@ from twisted_netsuite.rexec.messages import (
     Stdin,
     StdinEof,
 )
-from twisted_netsuite.rexec.outcome import Outcome
+from twisted_netsuite.rexec.outcome import Outcome, notStarted
 from twisted_netsuite.rexec.permit import Terms
 from twisted_netsuite.rexec.process import ProcessSpawner
 from twisted_netsuite.rexec.serverchannel import ServerChannel

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from twisted_netsuite.errors import NetsuiteError, classForCode
+from twisted_netsuite.wire.text import shortened
 
 #: Characters of a reason: as many as an ERROR's sentence has.
 MAX_REASON = 1024
@@ -139,3 +140,14 @@ class NotStarted(msgspec.Struct, frozen=True, kw_only=True, tag="not-started", t
 
 
 Outcome = Exited | Signalled | TimedOut | Denied | Limit | Lost | NotStarted
+
+
+def notStarted(code: str, reason: str) -> NotStarted:
+    """
+    Say why something was not started.
+
+    @param code: one of the wire codes.
+    @param reason: a sentence, cut to what a record has room for.
+    @return: the outcome.
+    """
+    return NotStarted(code=code, reason=shortened(reason, MAX_REASON))

@@ -283,12 +283,12 @@ def _denied(decisions: Sequence[Decision]) -> Judgement:
 def _notStarted(wish: Wish, program: bytes, fault: str) -> outcome.NotStarted:
     if fault != MISSING:
         reason = fault.format(repr(shown(asText(program))))
-        return outcome.NotStarted(code=Denied.wireCode, reason=reason)
+        return outcome.notStarted(Denied.wireCode, reason)
     if wish.start.shell or not _bare(wish.start.argv[0]):
         reason = fault.format(repr(shown(asText(program))))
     else:
         reason = f"this service has no program {shown(wish.request.word(0))!r} that you may run."
-    return outcome.NotStarted(code=NotFound.wireCode, reason=reason)
+    return outcome.notStarted(NotFound.wireCode, reason)
 
 
 def unrunnable(program: bytes) -> str:
@@ -321,7 +321,7 @@ def refusalOf(judgement: Judgement, error: NetsuiteError) -> outcome.Denied | ou
     """
     if isinstance(error, Denied):
         return outcome.Denied(rule=judgement.denier, reason=judgement.told or error.sentence)
-    return outcome.NotStarted(code=error.wireCode, reason=error.sentence[: outcome.MAX_REASON])
+    return outcome.notStarted(error.wireCode, error.sentence)
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,7 @@ def launchFor(wish: Wish, judgement: Judgement, terms: Terms) -> Permission | ou
         entry = _entry(rule.user)
         account = _account(entry, rule.user)
     except ConfigurationError as error:
-        return outcome.NotStarted(code=error.wireCode, reason=error.sentence)
+        return outcome.notStarted(error.wireCode, error.sentence)
     return Permission(
         launch=_launch(wish.start, judgement.program, rule, terms, entry, account),
         timeLimit=_least(wish.start.timeLimit, rule.timeLimit, terms.timeLimit),

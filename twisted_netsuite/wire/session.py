@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from twisted_netsuite.errors import NetsuiteError, ProtocolError, classForCode
-from twisted_netsuite.wire.text import cleanText
+from twisted_netsuite.wire.text import cleanText, shortened
 
 #: Bytes of a frame before its sender has proven who it is: the largest HELLO that the bounds below
 #: allow has less, and a thousand strangers who send all but its last byte cost 8 MB.
@@ -229,8 +229,7 @@ def _reason(error: Exception) -> str:
 
 
 def _short(text: str, most: int) -> str:
-    text = cleanText(text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return shortened(cleanText(text), most)
 
 
 #: What a record may hold, and the bounds without which a peer could send any length, or a number

@@ -53,3 +53,14 @@ def decodeText(data: bytes, limit: int) -> str:
     """
     text = cleanText(data.decode("utf-8", "replace"))
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def shortened(text: str, most: int) -> str:
+    """
+    Cut text.
+
+    @param text: any.
+    @param most: characters that it may have.
+    @return: the text, with an ellipsis in place of what was too much.
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
