@@ -57,7 +57,7 @@ def measure(contestants: Sequence[Contestant], counts: Sequence[int]) -> list[He
 
 def _held(sides: Sides, commands: int) -> Held:
     assert sides.server is not None
-    private = [_private(pid) for pid, _ in tree(sides.server) if _keeps(pid)]
+    private = [size for pid, _ in tree(sides.server) if (size := _private(pid)) is not None]
     return Held(
         commands=commands,
         resident=residentOf(sides.server),
@@ -67,11 +67,13 @@ def _held(sides: Sides, commands: int) -> Held:
     )
 
 
-def _keeps(pid: int) -> bool:
-    return PROGRAM in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def _private(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+def _private(pid: int) -> int | None:
+    """Tell what is a process's own, if it is one that watches commands and has not just ended."""
+    try:
+        if PROGRAM not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return None
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
     sizes = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
     return sum(sizes) * 1024

@@ -29,12 +29,12 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
-from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import Unauthenticated
 from twisted_netsuite.net.admission import Place, Recurrences, admitting, sourceOf
+from twisted_netsuite.net.bulktls import BulkTLSTransport
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.names import peerName
 from twisted_netsuite.net.serving import RefusedProtocol
@@ -74,7 +74,7 @@ class HandshakeGivenUp(HandshakeFailed):
     """This end gave the handshake up, which says nothing of the peer."""
 
 
-class BoundedTLSTransport(BufferingTLSTransport, HandshakeNotes):
+class BoundedTLSTransport(BulkTLSTransport, HandshakeNotes):
     """TLS that bounds the bytes of a handshake, and tells of an end that is not as it should be."""
 
     log: ClassVar[Logger] = Logger()

@@ -52,6 +52,9 @@ GROUPS = b"X25519MLKEM768:X25519:prime256v1:secp384r1"
 #: Bytes of a PEM file that are read: some hundred certificates, or a CRL of thousands of entries.
 MAX_PEM = 4 * 1024 * 1024
 
+#: OpenSSL's C{SSL_MODE_ENABLE_PARTIAL_WRITE}.
+_ENABLE_PARTIAL_WRITE = 0x1
+
 #: OpenSSL's C{SSL_MODE_NO_AUTO_CHAIN}: send the chain of the bundle, and not what else is trusted.
 _NO_AUTO_CHAIN = 0x8
 
@@ -464,6 +467,8 @@ def _context(method: int, trust: Trust) -> SSL.Context:
     _setGroups(context)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    # With it, which pyOpenSSL sets, one call would encrypt one record.
+    context.clear_mode(_ENABLE_PARTIAL_WRITE)
     context.set_verify_depth(MAX_CHAIN)
     if trust.key is not None:
         _present(context, trust.key, trust.chain)

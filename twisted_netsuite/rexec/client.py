@@ -29,6 +29,7 @@ from twisted_netsuite.errors import (
 from twisted_netsuite.net.sessionclient import ClientSession, helloFor, openSession
 from twisted_netsuite.rexec.messages import (
     DEFAULT_WINDOW,
+    PIECE,
     RECORDS,
     SERVICE,
     Attach,
@@ -60,7 +61,7 @@ from twisted_netsuite.rexec.remote import (
     outcomeOf,
 )
 from twisted_netsuite.rexec.streams import Allowance, Collector, InputStream, OutputStream
-from twisted_netsuite.wire.session import MAX_DATA, RECORD_ROOM, About, Hello, Record, SessionCodec
+from twisted_netsuite.wire.session import RECORD_ROOM, About, Hello, Record, SessionCodec
 
 __all__ = [
     "MAX_CHANNELS",
@@ -128,7 +129,7 @@ class BytesProducer:
         if not self._rest:
             self._consumer.unregisterProducer()
             return
-        piece, self._rest = bytes(self._rest[:MAX_DATA]), self._rest[MAX_DATA:]
+        piece, self._rest = bytes(self._rest[:PIECE]), self._rest[PIECE:]
         self._consumer.write(piece)
 
     def stopProducing(self) -> None:
@@ -382,7 +383,7 @@ class ExecSession(ClientSession):
     @property
     def pieceSize(self) -> int:
         """Bytes of input that fit in one record."""
-        return min(MAX_DATA, self.MAX_LENGTH - RECORD_ROOM)
+        return min(PIECE, self.MAX_LENGTH - RECORD_ROOM)
 
     def release(self, number: int) -> None:
         """Take a channel for closed; the session too, if that was the last before its end."""

@@ -34,12 +34,11 @@ from twisted_netsuite.rexec.launch import (
     Spawner,
     TerminalSize,
 )
-from twisted_netsuite.rexec.messages import Tally
+from twisted_netsuite.rexec.messages import PIECE, Tally
 from twisted_netsuite.rexec.outcome import Outcome, notStarted
 from twisted_netsuite.rexec.recording import Recording, RecordingFailed
 from twisted_netsuite.rexec.serverchannel import INPUT_WINDOW
 from twisted_netsuite.rexec.spool import Spool
-from twisted_netsuite.wire.session import MAX_DATA
 from twisted_netsuite.wire.text import cleanText, shortened
 
 #: Pieces of kept output that are read and digested before other work of the process gets its turn:
@@ -530,7 +529,7 @@ class Command:
         if follower is None or stream is None:
             return False
         at = self._sent[stream]
-        size = min(follower.room(stream), MAX_DATA, self._until(stream) - at)
+        size = min(follower.room(stream), PIECE, self._until(stream) - at)
         try:
             data = self._spool(stream).read(at, size)
         except (OSError, ValueError) as error:
@@ -788,7 +787,7 @@ class Command:
                 break
             count = self._counts[stream]
             try:
-                count.add(self._spool(stream).read(count.count, MAX_DATA))
+                count.add(self._spool(stream).read(count.count, PIECE))
             except (OSError, ValueError) as error:
                 assert follower is not None, "Without one nothing is digested."
                 self._notRead(follower, error)

@@ -13,11 +13,17 @@ import msgspec
 from msgspec import Meta
 
 from twisted_netsuite.rexec.outcome import MAX_REASON, Outcome, SignalName
-from twisted_netsuite.wire.session import MAX_DATA, RECORD_ROOM, Record
+from twisted_netsuite.wire.session import RECORD_ROOM, Record
 
 #: Bytes of a frame, unless a server says otherwise: a command with its environment is one record,
 #: and that of a build has more of it than a piece of data.
 FRAME = 256 * 1024 + RECORD_ROOM
+
+#: Bytes of input or output in one record: what one read of a command's pipe gives at the most.
+PIECE = 112 * 1024
+
+#: Bytes of a word: Linux takes at most twice as many.
+MAX_WORD = 64 * 1024
 
 #: What HELLO asks for.
 SERVICE = "exec"
@@ -56,7 +62,7 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 #: Some 96 random bits in base32: who knows one can only use it as the identity that it belongs to.
 CommandId = Annotated[str, Meta(pattern=r"\A[a-z2-7]{1,32}\Z", max_length=32)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
-Bytes = Annotated[bytes, Meta(max_length=MAX_DATA)]
+Bytes = Annotated[bytes, Meta(max_length=MAX_WORD)]
 VariableName = Annotated[str, Meta(min_length=1, max_length=256)]
 Side = Annotated[int, Meta(ge=0, le=65535)]
 Stream = Literal["stdin", "stdout", "stderr"]
@@ -182,7 +188,7 @@ class Stdin(Record, frozen=True, kw_only=True, tag="stdin", tag_field="type"):
     """
 
     channel: Channel
-    data: Annotated[bytes, Meta(min_length=1, max_length=MAX_DATA)]
+    data: Annotated[bytes, Meta(min_length=1, max_length=PIECE)]
 
 
 class StdinEof(Record, frozen=True, kw_only=True, tag="stdin-eof", tag_field="type"):
@@ -204,7 +210,7 @@ class Stdout(Record, frozen=True, kw_only=True, tag="stdout", tag_field="type"):
     """
 
     channel: Channel
-    data: Annotated[bytes, Meta(min_length=1, max_length=MAX_DATA)]
+    data: Annotated[bytes, Meta(min_length=1, max_length=PIECE)]
 
 
 class Stderr(Record, frozen=True, kw_only=True, tag="stderr", tag_field="type"):
@@ -216,7 +222,7 @@ class Stderr(Record, frozen=True, kw_only=True, tag="stderr", tag_field="type"):
     """
 
     channel: Channel
-    data: Annotated[bytes, Meta(min_length=1, max_length=MAX_DATA)]
+    data: Annotated[bytes, Meta(min_length=1, max_length=PIECE)]
 
 
 class Credit(Record, frozen=True, kw_only=True, tag="credit", tag_field="type"):

@@ -38,6 +38,7 @@ from twisted_netsuite.rexec.ledger import Ledger
 from twisted_netsuite.rexec.machine import Effect
 from twisted_netsuite.rexec.messages import (
     FRAME,
+    PIECE,
     RECORDS,
     SERVICE,
     Attach,
@@ -61,7 +62,7 @@ from twisted_netsuite.rexec.process import ProcessSpawner
 from twisted_netsuite.rexec.serverchannel import ServerChannel
 from twisted_netsuite.trust.oversight import Oversight
 from twisted_netsuite.trust.tokens import TokenVerifier
-from twisted_netsuite.wire.session import MAX_DATA, RECORD_ROOM, Record
+from twisted_netsuite.wire.session import RECORD_ROOM, Record
 from twisted_netsuite.wire.sessionmachine import Effect as OpeningEffect
 
 #: Seconds that a client waits, after its HELLO, until what an earlier run has kept was read: the
@@ -247,7 +248,7 @@ class NativeExec(SessionProtocol):
         self._opening: Deferred[None] = succeed(None)
         self._highest = 0
         self._killing = 0
-        self.pieceSize = min(MAX_DATA, self.factory.frame - RECORD_ROOM)
+        self.pieceSize = min(PIECE, self.factory.frame - RECORD_ROOM)
         super().connectionMade()
 
     def begin(self, effect: OpeningEffect, record: Record) -> None:

@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConnectionFailed, LimitExceeded
-from twisted_netsuite.wire.session import MAX_DATA
+from twisted_netsuite.rexec.messages import PIECE
 
 #: Bytes of input that wait here before their producer is paused: what it gives at once, and as much
 #: again, so that a command that takes the one finds the other.
-INPUT_BUFFER = 2 * MAX_DATA
+INPUT_BUFFER = 2 * PIECE
 
 _log = Logger()
 
@@ -162,8 +162,8 @@ class OutputStream:
         try:
             while self._kept and not self._paused and not self._released:
                 with memoryview(self._kept) as kept:
-                    piece = bytes(kept[:MAX_DATA])
-                del self._kept[:MAX_DATA]
+                    piece = bytes(kept[:PIECE])
+                del self._kept[:PIECE]
                 self._write(piece)
         finally:
             self._delivering = False
