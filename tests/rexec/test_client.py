@@ -1043,8 +1043,8 @@ class InputTests(ClientTestCase):
             command.stdin.write(b"y")
         self.assertEqual(
             caught.exception.sentence,
-            "131072 bytes of input wait for the command, and at most 131072 may; wait for what "
-            "send() returns, or register a producer.",
+            f"{INPUT_BUFFER} bytes of input wait for the command, and at most {INPUT_BUFFER} may; "
+            "wait for what send() returns, or register a producer.",
         )
         script.takes = True
         script.take(INPUT_WINDOW)

@@ -14,7 +14,7 @@ import asyncssh
 
 from bench.exec.clients.work import Sink, Wrong, serve
 
-READ_SIZE = 128 * 1024  # bytes of one read, as ours
+READ_SIZE = 128 * 1024  # bytes of one read, as much as ours
 
 
 class AsyncSSH:

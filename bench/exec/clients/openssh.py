@@ -18,7 +18,7 @@ from subprocess import DEVNULL, PIPE
 from bench.exec.clients.work import Sink, Wrong, serve
 
 OPEN_WITHIN = 10.0  # seconds for the connection that stays open
-READ_SIZE = 128 * 1024  # bytes of one read, as ours
+READ_SIZE = 128 * 1024  # bytes of one read, as much as ours
 
 
 class OpenSSH:
