@@ -47,7 +47,7 @@ from twisted_netsuite.cli.main import main as netsuite
 from twisted_netsuite.echo.native import NativeEchoFactory
 from twisted_netsuite.echo.protocol import EchoFactory
 from twisted_netsuite.errors import ConfigurationError, NotFound
-from twisted_netsuite.files import machine as filesMachine
+from twisted_netsuite.files import classicmachine as filesMachine
 from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.net.addresses import StreamAddress
@@ -226,6 +226,17 @@ class PythonTests(SynchronousTestCase):
         self.assertGreater(len(names), 5)
         for name in names:
             constant(name)
+
+    def test_faults(self) -> None:
+        """Each row of the page about exec's faults names tests, all of which are there."""
+        rows = re.findall(r"^\| (?!fault |-).*$", page("docs/protocol/exec-faults.md"), re.M)
+        self.assertGreater(len(rows), 50)
+        for row in rows:
+            named = re.findall(r"`([a-z_.]*)((?:\w+)Tests[.\w]*)`", row.rpartition(" | ")[2])
+            self.assertNotEqual(named, [], row)
+            for module, test in named:
+                where = f"tests.{module or 'integration.test_native_faults.'}"
+                reduce(getattr, test.split("."), import_module(where.rstrip(".")))
 
     def test_failures(self) -> None:
         """The page about the clients lists every class of failure with its exit status."""

@@ -100,6 +100,30 @@ class NotFound(NetsuiteError):
     exitStatus = 127
 
 
+class Conflict(NetsuiteError):
+    """What is there is not what the request wants to be there: a file that exists, or another."""
+
+    wireCode = "conflict"
+
+
+class SourceChanged(NetsuiteError):
+    """A file changed while it was sent, or between two tries to send it."""
+
+    wireCode = "source-changed"
+
+
+class Corrupted(NetsuiteError):
+    """What has come, or is kept, is not what its digest says."""
+
+    wireCode = "corrupted"
+
+
+class StorageFailed(NetsuiteError):
+    """The disk is full, or has failed."""
+
+    wireCode = "storage"
+
+
 def classForCode(code: str) -> type[NetsuiteError] | None:
     """
     Find the error class that stands for a wire code.

@@ -10,7 +10,7 @@ from twisted.internet.task import react
 
 from twisted_netsuite.echo.client import connectEcho
 from twisted_netsuite.errors import NetsuiteError, NotFound
-from twisted_netsuite.files.client import connectClassic as connectFiles
+from twisted_netsuite.files.classicclient import connectClassic as connectFiles
 from twisted_netsuite.net.addresses import parseConnect
 from twisted_netsuite.net.conversation import DatagramConversation
 from twisted_netsuite.rexec.classicclient import Answer

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from twisted_netsuite.cli.run import writeOut
 from twisted_netsuite.errors import ConfigurationError
-from twisted_netsuite.files.client import connectClassic
+from twisted_netsuite.files.classicclient import connectClassic
 from twisted_netsuite.net.addresses import parseConnect
 from twisted_netsuite.net.tlscontext import TrustFiles
 

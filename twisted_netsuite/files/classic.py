@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_netsuite.errors import ConfigurationError, NetsuiteError
-from twisted_netsuite.files.machine import TABLE, Act, Event, Turn
+from twisted_netsuite.files.classicmachine import TABLE, Act, Event, Turn
 from twisted_netsuite.files.root import OpenFile, Root
 from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.chunks import ChunkProtocol

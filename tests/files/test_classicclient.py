@@ -21,7 +21,7 @@ from twisted_netsuite.errors import (
     TimedOut,
 )
 from twisted_netsuite.files.classic import ClassicGetFactory
-from twisted_netsuite.files.client import ClassicFiles, connectClassic
+from twisted_netsuite.files.classicclient import ClassicFiles, connectClassic
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.net.admission import ConnectionLimits
 from twisted_netsuite.testing import BUFFER_SIZE, MemoryEndpoint

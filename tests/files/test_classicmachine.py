@@ -7,7 +7,7 @@ from itertools import product
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.errors import ProtocolError
-from twisted_netsuite.files.machine import TABLE, Act, Event, Turn
+from twisted_netsuite.files.classicmachine import TABLE, Act, Event, Turn
 from twisted_netsuite.wire.machine import Machine
 
 LEGAL = {

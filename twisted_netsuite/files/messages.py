@@ -1,0 +1,361 @@
+"""
+The records of the native files protocol; docs/protocol/files.md tells what they mean together.
+
+What follows a C{body} outside frames is no record. What may come when is in L{files.machine}.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from twisted_netsuite.wire.session import MAX_SENTENCE, Record, Word
+
+#: What HELLO asks for.
+SERVICE = "files"
+
+#: Bytes of a frame: lists are cut into records that fit, and contents stand outside frames.
+FRAME = 256 * 1024
+
+#: Bytes of a name, as in L{files.names}, with some room for what is refused with a better sentence.
+MAX_NAME = 8192
+
+#: Requests of one session that are not answered yet: enough to keep the disk busy over any link
+#: with files of some kilobytes.
+MAX_OPEN = 1024
+
+#: Bytes of names that one record of a list holds, about, and entries at the most.
+LIST_BYTES, LIST_ENTRIES = 64 * 1024, 512
+
+#: Digests that one HAVE holds.
+MAX_DIGESTS = 4096
+
+#: Bytes that tell a source apart.
+MAX_SOURCE = 128
+
+Id = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Name = Annotated[bytes, Meta(max_length=MAX_NAME)]
+Size = Annotated[int, Meta(ge=0, le=2**62)]
+Index = Annotated[int, Meta(ge=0, le=2**43)]
+Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Mode = Annotated[int, Meta(ge=0, le=0o777)]
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Token = Annotated[bytes, Meta(min_length=16, max_length=16)]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What is known of a file or directory.
+
+    @ivar directory: whether it is one.
+    @ivar size: bytes of a file.
+    @ivar mtime: nanoseconds since 1970.
+    @ivar mode: permission bits.
+    @ivar version: others whenever the contents may be others.
+    """
+
+    directory: bool = False
+    size: Size = 0
+    mtime: Time = 0
+    mode: Mode = 0
+    version: Token
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One entry of a list.
+
+    @ivar name: in its directory; in a manifest from the directory on that was asked for.
+    @ivar facts: what is known of it.
+    @ivar digest: that of a file, where a manifest was to have them.
+    """
+
+    name: Name
+    facts: Facts
+    digest: Digest | None = None
+
+
+class Request(Record, frozen=True, kw_only=True):
+    """
+    Client to server.
+
+    @ivar id: a number that no open request of this session has.
+    """
+
+    id: Id
+
+
+class Stat(Request, frozen=True, kw_only=True, tag="stat", tag_field="type"):
+    """
+    What is this? Answered by DONE with facts.
+
+    @ivar name: which.
+    """
+
+    name: Name
+
+
+class List(Request, frozen=True, kw_only=True, tag="list", tag_field="type"):
+    """
+    What is in this directory? Answered by ENTRIES, and DONE.
+
+    @ivar name: which.
+    """
+
+    name: Name
+
+
+class Manifest(Request, frozen=True, kw_only=True, tag="manifest", tag_field="type"):
+    """
+    What is in this directory and all below it? Each directory comes before what is in it.
+
+    @ivar name: which.
+    @ivar digests: whether to tell those of files.
+    """
+
+    name: Name
+    digests: bool = False
+
+
+class Hash(Request, frozen=True, kw_only=True, tag="hash", tag_field="type"):
+    """
+    What is the digest of this file? Answered by DONE with facts and digest.
+
+    @ivar name: which.
+    """
+
+    name: Name
+
+
+class Get(Request, frozen=True, kw_only=True, tag="get", tag_field="type"):
+    """
+    Send this file: FOUND, BODY and HOLES in order, and DONE.
+
+    @ivar name: which.
+    @ivar first: the first chunk to send.
+    @ivar count: how many chunks; all behind the first where there is none.
+    @ivar version: which version it must be, where that is known.
+    """
+
+    name: Name
+    first: Index = 0
+    count: Index | None = None
+    version: Token | None = None
+
+
+class Put(Request, frozen=True, kw_only=True, tag="put", tag_field="type"):
+    """
+    Take this file: HAVE as often as needed and READY, then BODY and HOLES, COMMIT, and DONE.
+
+    @ivar name: which it will be.
+    @ivar size: its bytes.
+    @ivar mtime: what it gets; the time of its publishing where there is none.
+    @ivar mode: permission bits; the usual ones where there are none.
+    @ivar clobber: whether it may replace a file.
+    @ivar replaces: the digest that the file must have that it replaces.
+    @ivar source: tells its source apart, and that it has not changed since an earlier try.
+    @ivar durable: whether it has to be on the disk before DONE; the server may do so anyway.
+    @ivar follows: whether BODY comes at once, without waiting for READY, which is not sent then.
+    """
+
+    name: Name
+    size: Size
+    mtime: Time | None = None
+    mode: Mode | None = None
+    clobber: bool = True
+    replaces: Digest | None = None
+    source: Annotated[bytes, Meta(min_length=1, max_length=MAX_SOURCE)] | None = None
+    durable: bool = True
+    follows: bool = False
+
+
+class Join(Request, frozen=True, kw_only=True, tag="join", tag_field="type"):
+    """
+    Take a part of a file that another connection of the same identity puts: READY, then BODY and
+    HOLES, COMMIT, and DONE as soon as they are written.
+
+    @ivar upload: what that one's READY said.
+    """
+
+    upload: Token
+
+
+class Commit(Request, frozen=True, kw_only=True, tag="commit", tag_field="type"):
+    """
+    All has been sent: publish it.
+
+    @ivar digest: of the whole file; none of what was only a part.
+    """
+
+    digest: Digest | None = None
+
+
+class Cancel(Request, frozen=True, kw_only=True, tag="cancel", tag_field="type"):
+    """
+    Break it off; answered by FAILED, or by DONE if that was on its way.
+
+    @ivar keep: whether what has come of a file shall be kept for another try.
+    """
+
+    keep: bool = True
+
+
+class MakeDirectory(Request, frozen=True, kw_only=True, tag="mkdir", tag_field="type"):
+    """
+    Make a directory; one that is there is left as it is.
+
+    @ivar name: which.
+    @ivar mode: permission bits; the usual ones where there are none.
+    @ivar parents: whether to make those above it, too.
+    """
+
+    name: Name
+    mode: Mode | None = None
+    parents: bool = False
+
+
+class Rename(Request, frozen=True, kw_only=True, tag="rename", tag_field="type"):
+    """
+    Give it another name.
+
+    @ivar name: which.
+    @ivar to: the new one.
+    @ivar clobber: whether a file of that name is replaced.
+    """
+
+    name: Name
+    to: Name
+    clobber: bool = True
+
+
+class Remove(Request, frozen=True, kw_only=True, tag="remove", tag_field="type"):
+    """
+    Remove a file or an empty directory.
+
+    @ivar name: which.
+    """
+
+    name: Name
+
+
+class Change(Request, frozen=True, kw_only=True, tag="change", tag_field="type"):
+    """
+    Change what is known of it.
+
+    @ivar name: which.
+    @ivar mode: permission bits.
+    @ivar mtime: nanoseconds since 1970.
+    """
+
+    name: Name
+    mode: Mode | None = None
+    mtime: Time | None = None
+
+
+class Found(Request, frozen=True, kw_only=True, tag="found", tag_field="type"):
+    """
+    Server to client: this is what is sent.
+
+    @ivar facts: of the file.
+    """
+
+    facts: Facts
+
+
+class Body(Request, frozen=True, kw_only=True, tag="body", tag_field="type"):
+    """
+    Either way: a chunk, whose bytes follow this frame.
+
+    @ivar index: which.
+    @ivar length: its bytes: those of a whole chunk, or of the file's last.
+    @ivar digest: its digest.
+    """
+
+    index: Index
+    length: Annotated[int, Meta(ge=0, le=2**20)]
+    digest: Digest
+
+
+class Holes(Request, frozen=True, kw_only=True, tag="holes", tag_field="type"):
+    """
+    Either way: chunks that hold nothing but zeros.
+
+    @ivar index: the first of them.
+    @ivar count: how many.
+    """
+
+    index: Index
+    count: Annotated[int, Meta(ge=1, le=2**43)]
+
+
+class Have(Request, frozen=True, kw_only=True, tag="have", tag_field="type"):
+    """
+    Server to client: these chunks are there from an earlier try.
+
+    @ivar index: the first of them.
+    @ivar digests: theirs, one behind the other.
+    """
+
+    index: Index
+    digests: Annotated[bytes, Meta(min_length=32, max_length=32 * MAX_DIGESTS)]
+
+
+class Ready(Request, frozen=True, kw_only=True, tag="ready", tag_field="type"):
+    """
+    Server to client: send what is missing.
+
+    @ivar upload: for JOIN.
+    """
+
+    upload: Token
+
+
+class Entries(Request, frozen=True, kw_only=True, tag="entries", tag_field="type"):
+    """
+    Server to client: a part of a list.
+
+    @ivar entries: in no order; in a manifest, each directory before what is in it.
+    """
+
+    entries: Annotated[tuple[Listed, ...], Meta(max_length=LIST_ENTRIES)]
+
+
+class Done(Request, frozen=True, kw_only=True, tag="done", tag_field="type"):
+    """
+    Server to client: it is done.
+
+    @ivar facts: what it is now, where that was asked or has changed.
+    @ivar digest: of the whole file, where that is known.
+    """
+
+    facts: Facts | None = None
+    digest: Digest | None = None
+
+
+class Failed(Request, frozen=True, kw_only=True, tag="failed", tag_field="type"):
+    """
+    Server to client: it cannot be done, or not further.
+
+    @ivar code: one of the wire codes of L{errors}.
+    @ivar message: a sentence for a person.
+    @ivar kept: whether something of a file is kept for another try.
+    """
+
+    code: Word
+    message: Annotated[str, Meta(max_length=MAX_SENTENCE)]
+    kept: bool = False
+
+
+#: What a server takes, and what it sends; BODY and HOLES are both.
+REQUESTS = (
+    *(Stat, List, Manifest, Hash, Get, Put, Join, Commit, Cancel),
+    *(MakeDirectory, Rename, Remove, Change, Body, Holes),
+)
+ANSWERS = (Found, Have, Ready, Entries, Done, Failed)
+
+RECORDS = (*REQUESTS, *ANSWERS)
+
+#: What is asked of a name alone, and answered at once.
+NameRequest = Stat | List | Manifest | Hash | MakeDirectory | Rename | Remove | Change
