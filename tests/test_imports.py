@@ -39,6 +39,7 @@ ROOMS = (
         "resume",
         "command",
         "commands",
+        "run",
         "delivery",
         "keptdelivery",
         "ending",

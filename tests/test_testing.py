@@ -838,6 +838,9 @@ class Receiver:
     def stdinLost(self) -> None:
         self.notes.append("lost")
 
+    def outputWaits(self) -> None:
+        self.notes.append("waits")
+
     def commandEnded(self, ending: Ending) -> None:
         self.notes.append(ending)
 
@@ -899,6 +902,17 @@ class FakeSpawnerTests(SynchronousTestCase):
         command.takeInput(4)
         command.loseInput()
         self.assertEqual(self.receiver.notes[1:], [("taken", 4), "lost"])
+
+    def test_leave(self) -> None:
+        """A command can be gone, once, while its output waits; its end comes when that was read."""
+        command = self.start()
+        command.leave()
+        self.assertRaises(AssertionError, command.leave)
+        command.allow("stdout", 1)
+        command.out(b"1")
+        command.exit(3)
+        self.assertRaises(AssertionError, command.leave)
+        self.assertEqual(self.receiver.notes[1:], ["waits", ("out", b"1"), Exited(3)])
 
     def test_noInput(self) -> None:
         """A test fails in which a command takes what it cannot have been given."""

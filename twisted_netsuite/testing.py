@@ -442,6 +442,7 @@ class FakeCommand:
         self._started = False
         self._taken = 0
         self._inputLost = False
+        self._left = False
         self._stopped = False
         self._receiver = receiver
         self._awaitingEnd: list[Deferred[None]] = []
@@ -561,6 +562,18 @@ class FakeCommand:
             raise AssertionError("A command that was started without input reads none.")
         if self._inputLost:
             raise AssertionError("A command that reads no more input never does again.")
+
+    def leave(self) -> None:
+        """
+        Be gone, while some of the output may not be read; L{exit} or L{die} tells the end later.
+
+        @raise AssertionError: when it was gone, or has ended, before.
+        """
+        self.start()
+        if self._left:
+            raise AssertionError("A command leaves its output once.")
+        self._left = True
+        self._receiver.outputWaits()
 
     def exit(self, code: int = 0) -> None:
         """

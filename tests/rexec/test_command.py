@@ -18,20 +18,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.rexec.sessions import NOW
-from twisted_netsuite.errors import LimitExceeded, NotFound
+from twisted_netsuite.errors import LimitExceeded
 from twisted_netsuite.rexec import outcome
-from twisted_netsuite.rexec.command import (
-    ALLOWED_PART,
-    STREAMS,
-    Bounds,
-    Command,
-    Kept,
-    outcomeOf,
-    signalName,
-    signalNumber,
-)
+from twisted_netsuite.rexec.command import Command
+from twisted_netsuite.rexec.delivery import CREDIT_LIMIT, STREAMS
 from twisted_netsuite.rexec.flow import Count
-from twisted_netsuite.rexec.launch import Launch, Lost, NotStarted, OutputStream
+from twisted_netsuite.rexec.keptdelivery import ALLOWED_PART, Kept
+from twisted_netsuite.rexec.launch import Launch, OutputStream
+from twisted_netsuite.rexec.run import Bounds
 from twisted_netsuite.rexec.spool import MIN_SEGMENT, Spool
 from twisted_netsuite.testing import FakeCommand, FakeSpawner
 
@@ -175,26 +169,31 @@ steps = st.one_of(
 )
 
 
-class CommandTests(SynchronousTestCase):
-    """L{Command}, whose output is kept."""
+class CommandCase(SynchronousTestCase):
+    """Has commands."""
 
-    def make(self, spool: int = KEPT) -> World:
-        """Start a command that outlives whoever follows it."""
+    def make(self, spool: int | None = KEPT) -> World:
+        """Start a command that outlives whoever follows it; or of which nothing is kept."""
         clock = Clock()
         clock.advance(NOW)
         directory = self.mktemp()
-        kept = Kept(
-            Spool(directory, "stdout", spool), Spool(directory, "stderr", spool), True, 60.0
-        )
+        kept = None
+        if spool is not None:
+            stdout, stderr = (Spool(directory, stream, spool) for stream in STREAMS)
+            kept = Kept(stdout, stderr, True, 60.0)
         self.addCleanup(shutil.rmtree, directory, True)
         command = Command("abc", "cert:anna", b"x", clock, NOW, kept)
         self.addCleanup(command.close)
         spawner = FakeSpawner()
-        command.begin(spawner, Launch(b"/bin/sh", (b"sh",), {}), Bounds(), None)
+        command.run.begin(spawner, Launch(b"/bin/sh", (b"sh",), {}), Bounds(), None)
         fake = spawner.commands[0]
         fake.start()
         nothing: dict[OutputStream, bytes] = dict.fromkeys(STREAMS, b"")
         return World(clock, command, fake, nothing, dict.fromkeys(STREAMS, 0))
+
+
+class CommandTests(CommandCase):
+    """L{Command}, in most cases one whose output is kept."""
 
     @settings(deadline=None, max_examples=150)
     @given(st.lists(steps, max_size=40))
@@ -219,6 +218,8 @@ class CommandTests(SynchronousTestCase):
                     self.assertTrue(world.written[stream].startswith(got))
                 uncredited = len(world.written[stream]) - world.credited[stream]
                 self.assertLessEqual(uncredited, KEPT)
+            if world.follower is not None and world.follower.ends:
+                self.assertEqual(world.follower.got, world.written)
             if world.follower is not None and (world.follower.ends or world.follower.reasons):
                 world.follower = None
         world.attach(0, 10**7)
@@ -252,11 +253,8 @@ class CommandTests(SynchronousTestCase):
 
     def test_fault(self) -> None:
         """Output that we fail to take is never missing from an end that looks whole."""
-        for kept in (True, False):
-            world = self.make()
-            if not kept:
-                world.command.kept = None
-                world.fake.allow("stdout", 100)
+        for spool in (KEPT, None):
+            world = self.make(spool)
             world.attach(0, 10**7)
             follower = world.follower
             assert follower is not None
@@ -324,23 +322,102 @@ class CommandTests(SynchronousTestCase):
         self.assertFalse(world.fake.asked)
         world.command.close()
 
-    def test_ownTrouble(self) -> None:
-        """What the service has failed at is not told as if it were the command's, and a command
-        that may still run is not told to be gone."""
-        why = outcomeOf(NotStarted(13, "run /bin/sh", own=True))
-        assert isinstance(why, outcome.NotStarted)
-        self.assertEqual((why.code, why.status), ("internal", 125))
-        self.assertNotIn("permission", why.reason)
-        for clear in (True, False):
-            lost = outcomeOf(Lost(clear))
-            assert isinstance(lost, outcome.Lost)
-            self.assertEqual("may still run" in lost.reason, not clear)
 
-    def test_signals(self) -> None:
-        """Every signal that has a name is found by it, and all others are told apart."""
-        for number in range(1, 65):
-            name = signalName(number)
-            if not name.startswith("RTMIN+-"):
-                self.assertEqual(signalNumber(name), number)
-        for name in ("", "SIGTERM", "TERMS", "RTMIN+31", "RTMIN+", "RTMAX+1", "15"):
-            self.assertRaises(NotFound, signalNumber, name)
+class CreditTests(CommandCase):
+    """A command that has ended while a follower who stays takes no more of its output."""
+
+    def left(self, spool: int | None = None) -> tuple[World, Follower]:
+        """Let a command end that has written more than its follower takes."""
+        world = self.make(spool)
+        world.attach(0, 4)
+        follower = world.follower
+        assert follower is not None
+        world.write("stdout", 4)
+        world.fake.leave()
+        return world, follower
+
+    def test_untaken(self) -> None:
+        """After a while its place is free, and its end looks like nothing that is whole."""
+        world, follower = self.left()
+        world.clock.advance(CREDIT_LIMIT - 1)
+        self.assertFalse(world.fake.asked)
+        world.clock.advance(1)
+        self.assertTrue(world.fake.asked)
+        self.assertEqual(follower.ends, [])
+        world.fake.exit(0)
+        self.assertEqual(follower.ends, [world.command])
+        ending = world.command.outcome
+        assert isinstance(ending, outcome.Limit)
+        self.assertEqual((ending.which, ending.status), ("credit", 125))
+        self.assertIn(f"{CREDIT_LIMIT:g} s", ending.reason)
+        self.assertEqual(world.command.tally("stdout").count, 4)
+        self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_taken(self) -> None:
+        """Who takes the rest before that gets all of it, and the end that it had."""
+        world, follower = self.left()
+        world.clock.advance(CREDIT_LIMIT - 1)
+        world.credit("stdout")
+        world.write("stdout", 4)
+        world.exit()
+        self.assertEqual(follower.got, world.written)
+        self.assertEqual(world.command.outcome, outcome.Exited(code=3))
+        self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_takenInPart(self) -> None:
+        """Who takes a little at a time gets no more time for all of it: a place is not held so."""
+        world, _ = self.left()
+        for _ in range(4):
+            world.clock.advance(CREDIT_LIMIT / 4)
+            world.credit("stdout")
+            world.write("stdout", 4)
+        self.assertTrue(world.fake.asked)
+
+    def test_late(self) -> None:
+        """What is taken once the time is over makes nothing whole of it."""
+        world, _ = self.left()
+        world.clock.advance(CREDIT_LIMIT)
+        world.credit("stdout")
+        world.write("stdout", 4)
+        world.exit()
+        self.assertIsInstance(world.command.outcome, outcome.Limit)
+
+    def test_running(self) -> None:
+        """A command that runs waits for its follower as long as that likes."""
+        world = self.make(None)
+        world.attach(0, 4)
+        world.write("stdout", 4)
+        self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_firstCause(self) -> None:
+        """What had ended it for another reason before keeps that one."""
+        world, _ = self.left()
+        lost = outcome.Lost(reason="the service was stopped, and the command with it.")
+        world.command.run.stop(lost)
+        world.clock.advance(CREDIT_LIMIT)
+        world.exit()
+        self.assertEqual(world.command.outcome, lost)
+
+    def test_kept(self) -> None:
+        """What has room on the disk waits there, and what has none until somebody takes it."""
+        for spool in (KEPT, 4):
+            world, follower = self.left(spool)
+            world.clock.advance(10 * CREDIT_LIMIT)
+            self.assertFalse(world.fake.asked)
+            world.turn()
+            world.credit("stdout")
+            world.write("stdout", 4)
+            world.turn()
+            world.exit()
+            world.turn()
+            self.assertEqual((len(follower.ends), len(follower.got["stdout"])), (1, 8))
+            self.assertEqual(world.command.outcome, outcome.Exited(code=3))
+            world.command.close()
+
+    def test_followerLeaves(self) -> None:
+        """When the follower leaves it ends at once, as any other; nobody waits any longer."""
+        world, _ = self.left()
+        world.leave()
+        self.assertTrue(world.fake.asked)
+        world.exit()
+        self.assertEqual(world.clock.getDelayedCalls(), [])

@@ -23,8 +23,15 @@ from tests.trust.overseen import ANNA, BOB, CARL, HeldNotes, events
 from twisted_netsuite.errors import ConfigurationError, LimitExceeded, NotFound
 from twisted_netsuite.net.framed import HELLO_TIMEOUT
 from twisted_netsuite.rexec import outcome
-from twisted_netsuite.rexec.command import PIECES_A_TURN, RETRY, STREAMS, Command
-from twisted_netsuite.rexec.commands import DEFAULT_TTL, STOP_LIMIT, ExecLimits, affordable
+from twisted_netsuite.rexec.commands import (
+    DEFAULT_TTL,
+    STOP_LIMIT,
+    WRITE_LIMIT,
+    ExecLimits,
+    affordable,
+)
+from twisted_netsuite.rexec.delivery import CREDIT_LIMIT, STREAMS
+from twisted_netsuite.rexec.keptdelivery import PIECES_A_TURN, RETRY, KeptDelivery
 from twisted_netsuite.rexec.launch import Launch, OutputStream
 from twisted_netsuite.rexec.ledger import LedgerUnavailable
 from twisted_netsuite.rexec.messages import (
@@ -39,7 +46,7 @@ from twisted_netsuite.rexec.messages import (
     StdinEof,
 )
 from twisted_netsuite.rexec.native import OPEN_LIMIT, ExecFactory
-from twisted_netsuite.rexec.process import ProcessSpawner
+from twisted_netsuite.rexec.process import END_LIMIT, ProcessSpawner
 from twisted_netsuite.rexec.recording import Recording, RecordingFailed
 from twisted_netsuite.rexec.spool import Spool
 from twisted_netsuite.testing import FakeCommand
@@ -72,6 +79,12 @@ class KeptCase(ExecCase):
     def spooled(self) -> list[str]:
         """List the commands whose output is on the disk."""
         return sorted(os.listdir(os.path.join(self.state, "spool")))
+
+    def spool(self, id: str) -> Spool:
+        """Find what is kept of a command's standard output."""
+        kept = self.kept(id).kept
+        assert kept is not None
+        return kept.stdout
 
     def refusal(self, client: Client, channel: int) -> str:
         """Take why nothing was started, or followed, as a code."""
@@ -222,7 +235,7 @@ class DetachTests(KeptCase):
         client.takes = True
         _channel, id, command = self.detached(client)
         written = 0
-        while not self.kept(id)._spool("stdout").first:
+        while not self.spool(id).first:
             size = command.allowed["stdout"]
             command.out(b"x" * size)
             written += size
@@ -297,6 +310,35 @@ class DetachTests(KeptCase):
         self.assertEqual(command.written, b"x" * 1000 + b"y")
         third = self.connect()
         self.assertFalse(third.started(third.attach(id)).stdinOpen)
+
+    def test_untaken(self) -> None:
+        """A client that lives and takes no more of what has ended holds no place for good; of what
+        is kept it can have the rest at any time."""
+        self.stop()
+        self.serve(state=True, bounds=ExecLimits(commands=4))
+        client = self.connect()
+        kept, _, other = self.detached(client, stdoutCredit=4)
+        other.out(b"12345")
+        other.exit(0)
+        self.run_(client)
+        channel, command = self.run_(client, stdoutCredit=4)
+        command.out(b"1234")
+        command.leave()
+        for _ in range(int(CREDIT_LIMIT) // 10):
+            self.assertFalse(command.asked)
+            self.clock.advance(10)
+            self.settle()
+        self.assertTrue(command.asked)
+        command.exit(0)
+        self.settle()
+        end = client.end(channel)
+        assert isinstance(end.outcome, outcome.Limit)
+        self.assertEqual((end.outcome.which, end.stdout.count), ("credit", 4))
+        client.say(Credit(channel=kept, stream="stdout", count=1))
+        self.settle()
+        self.assertEqual(client.stdout(kept), b"12345")
+        self.assertEqual(client.outcome(kept), outcome.Exited(code=0))
+        self.run_(client)
 
     def test_smallWindow(self) -> None:
         """A kept command is read ahead of its client, who is sent what it takes and no more."""
@@ -400,16 +442,16 @@ class DetachTests(KeptCase):
         _channel, id, command = self.detached(client)
         command.out(b"0123456789")
         self.settle()
-        before = self.kept(id)._spool("stdout").room()
+        before = self.spool(id).room()
         self.assertEqual(self.refusal(client, client.attach(id, stdout=0, stderr=5)), "limit")
-        self.assertEqual(self.kept(id)._spool("stdout").room(), before)
+        self.assertEqual(self.spool(id).room(), before)
 
     def test_diskFull(self) -> None:
         """Output that cannot be kept ends its command, and nothing behind it is sent."""
         client = self.connect()
         channel, id, command = self.detached(client)
         command.out(b"abc")
-        spool = self.kept(id)._spool("stdout")
+        spool = self.spool(id)
         with patch.object(spool, "append", side_effect=OSError(28, "No space")), capturedLogs():
             command.out(b"lost")
         self.assertTrue(command.asked)
@@ -444,7 +486,7 @@ class DetachTests(KeptCase):
         client.reset()
         command.out(b"abc")
         other = self.connect()
-        spool = self.kept(id)._spool("stdout")
+        spool = self.spool(id)
         with patch.object(spool, "read", side_effect=OSError(5, "No")), capturedLogs():
             again = other.attach(id)
             self.settle()
@@ -1237,6 +1279,25 @@ class OpeningTests(KeptCase):
 class StopTests(KeptCase):
     """What a stop leaves for the next run."""
 
+    def test_slowEnd(self) -> None:
+        """The end of a command that takes as long as any is waited for, and is there after it."""
+        client = self.connect()
+        _, id, command = self.detached(client)
+        command.out(b"x")
+        stopped = self.factory.commands.stop(0)
+        self.clock.advance(0)
+        self.assertTrue(command.asked)
+        self.clock.advance(END_LIMIT)
+        self.assertFalse(self.spawner.stopped)
+        command.lose(clear=False)
+        self.settle()
+        self.successResultOf(stopped)
+        self.successResultOf(self.factory.open())
+        (listing,) = self.connect().listings()
+        self.assertEqual((listing.id, listing.stdout), (id, 1))
+        assert isinstance(listing.outcome, outcome.Lost)
+        self.assertIn("stopped", listing.outcome.reason)
+
     def test_diskHangs(self) -> None:
         """A disk that does not answer keeps the service from stopping for a while only."""
         self.connect()
@@ -1245,7 +1306,7 @@ class StopTests(KeptCase):
         self.clock.advance(0)
         self.assertNoResult(stopped)
         with capturedLogs() as logs:
-            self.clock.advance(STOP_LIMIT)
+            self.clock.advance(WRITE_LIMIT)
         self.successResultOf(stopped)
         self.assertIn("does not answer", formatEvent(logs[0]))
         self.threads.let()
@@ -1271,22 +1332,22 @@ class StopTests(KeptCase):
         """What a crash has left undigested is digested before END, and never for long at a time."""
         client = self.connect()
         _, id, command = self.detached(client)
-        data = os.urandom(1000) * 3000
+        data = os.urandom(1000) * 6000
         for at in range(0, len(data), MAX_DATA):
             command.out(data[at : at + MAX_DATA])
         self.restart()
         client = self.connect()
         turns: list[int] = []
 
-        def turn(command: Command) -> None:
+        def turn(delivery: KeptDelivery) -> None:
             before = reads.call_count
-            digest(command)
+            digest(delivery)
             turns.append(reads.call_count - before)
 
-        digest = Command._countOn
+        digest = KeptDelivery._countOn
         with (
             patch.object(Spool, "read", autospec=True, side_effect=Spool.read) as reads,
-            patch.object(Command, "_countOn", autospec=True, side_effect=turn),
+            patch.object(KeptDelivery, "_countOn", autospec=True, side_effect=turn),
         ):
             again = client.attach(id, stdout=len(data), stderr=0)
             self.settle()

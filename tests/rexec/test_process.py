@@ -68,6 +68,7 @@ class Notes:
     @ivar sizes: of the pieces that came.
     @ivar taken: bytes of input that reached it.
     @ivar losses: how often it was said that it reads no more.
+    @ivar waits: how often it was said that its output waits after its end.
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,7 @@ class Notes:
         self.sizes: list[int] = []
         self.taken = 0
         self.losses = 0
+        self.waits = 0
         self._awaited: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def started(self, pid: int) -> None:
@@ -101,6 +103,10 @@ class Notes:
 
     def stdinLost(self) -> None:
         self.losses += 1
+        self._look()
+
+    def outputWaits(self) -> None:
+        self.waits += 1
         self._look()
 
     def commandEnded(self, ending: Ending) -> None:
@@ -557,6 +563,39 @@ class AllowanceTests(ProcessCase):
         command.allow("stderr", 100)
         self.assertEqual(await notes.ended, Exited(3))
         self.assertEqual(notes.out, b"late\n")
+
+    async def test_waits(self) -> None:
+        """Its receiver learns once that it has ended with output that may not be read; of one that
+        runs, has nothing left, may be read, or was asked to end, it learns nothing."""
+        command, notes = self.shell("echo out; echo err >&2; exit 3", allowed=0)
+        await notes.when(lambda: notes.waits == 1)
+        self.assertIsNotNone(command._ending)
+        command.pause()
+        command.allow("stdout", 2)
+        command.resume()
+        command.allow("stdout", 2)
+        command.allow("stderr", 4)
+        self.assertEqual(await notes.ended, Exited(3))
+        self.assertEqual((notes.out, notes.err, notes.waits), (b"out\n", b"err\n", 1))
+        command, notes = self.shell("yes; exit 3", allowed=1000)
+        await notes.when(lambda: len(notes.out) == 1000)
+        await deferLater(reactor, 0.1)
+        self.assertEqual(notes.waits, 0)
+        command.end()
+        await notes.ended
+        self.assertEqual(notes.waits, 0)
+        for line, allowed in (("exit 3", 0), ("echo out; sleep 1000 & exit 3", UNBOUNDED)):
+            _, notes = self.shell(line, allowed=allowed)
+            await notes.ended
+            self.assertEqual(notes.waits, 0)
+
+    async def test_waitsWithOthers(self) -> None:
+        """So it does when something that the command has left behind holds its streams."""
+        command, notes = self.shell("echo out; sleep 1000 & exit 3", allowed=0)
+        await notes.when(lambda: notes.waits == 1)
+        self.assertEqual(notes.endings, [])
+        command.end()
+        self.assertEqual(await notes.ended, Exited(3))
 
     async def test_paused(self) -> None:
         """A paused command is not read; what it wrote until then comes after that."""
@@ -1851,6 +1890,22 @@ class LateTests(TestCase):
         self.late.advance(supervision.SWEEP_LIMIT)
         self.assertEqual(notes.endings, [Lost(clear=False)])
         self.assertTrue(life.over())
+
+    def test_endLimit(self) -> None:
+        """The end of a command that was asked to end is told in time, whoever does not answer."""
+        command, notes = self.shell("echo out; exec sleep 1000")
+        life = Life(notes.pid)
+        self.addCleanup(life.kill)
+        command.pause()
+        self.assertTrue(select.select([command._out], [], [], PATIENCE)[0])
+        command.end()
+        # Each begins with the end of the one before.
+        waits = (keeper.KILL_GRACE, supervision.SWEEP_LIMIT, supervision.SWEEP_LIMIT)
+        for seconds in (*waits, process.DRAIN_LIMIT):
+            self.assertEqual(notes.endings, [])
+            self.late.advance(seconds)
+        self.assertEqual(notes.endings, [Lost(clear=False)])
+        self.assertEqual(sum(waits) + process.DRAIN_LIMIT, process.END_LIMIT)
 
     def test_restSleepsInTheKernel(self) -> None:
         """So is what it left behind, and then its own end is told."""

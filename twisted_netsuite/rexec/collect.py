@@ -135,6 +135,9 @@ class CollectedCommand:
         """Keep a piece of stderr."""
         self._keep(self._err, data)
 
+    def outputWaits(self) -> None:
+        """All of it may be read."""
+
     def commandEnded(self, ending: Ending) -> None:
         """Put the result together."""
         if self._timer.active():

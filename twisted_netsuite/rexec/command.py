@@ -1,6 +1,6 @@
 """
-One command of the native exec service, apart from any connection: what it writes, who follows it,
-what bounds it, and how it ends.
+One command of the native exec service, apart from any connection: who follows it, and what becomes
+of it when nobody does. Its process is a L{run}, and the way of its output a L{delivery}.
 
 Without a spool its output goes to the one who follows it, as fast as that one takes it, and it ends
 with it. With one, output is kept on disk and sent from there, so that others can follow later.
@@ -8,74 +8,24 @@ with it. With one, output is kept on disk and sent from there, so that others ca
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twisted_netsuite.errors import Denied, LimitExceeded, NotFound
 from twisted_netsuite.rexec import outcome
-from twisted_netsuite.rexec.flow import Count
-from twisted_netsuite.rexec.launch import (
-    Ending,
-    Exited,
-    Launch,
-    Lost,
-    NotStarted,
-    OutputStream,
-    RunningCommand,
-    Signalled,
-    Spawner,
-    TerminalSize,
-)
-from twisted_netsuite.rexec.messages import PIECE, Tally
-from twisted_netsuite.rexec.outcome import Outcome, notStarted
-from twisted_netsuite.rexec.recording import Recording, RecordingFailed
-from twisted_netsuite.rexec.serverchannel import INPUT_WINDOW
-from twisted_netsuite.rexec.spool import Spool
-from twisted_netsuite.wire.text import cleanText, shortened
-
-#: Pieces of kept output that are read and digested before other work of the process gets its turn:
-#: a megabyte, which takes some milliseconds.
-PIECES_A_TURN = 16
-
-#: A process may write this part of what can be kept before it is let on: so most of that stays free
-#: for those who come back to what was taken, and who must not take the room that it was given.
-ALLOWED_PART = 16
-
-#: Seconds after which kept output is read again that no descriptor was left for: others let go of
-#: theirs in less.
-RETRY = 1.0
-
-#: What the system says when it, or this process, has no more descriptors.
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-
-#: The code of what was cancelled before it could be started.
-CANCELLED = "cancelled"
-
-STREAMS: tuple[OutputStream, OutputStream] = ("stdout", "stderr")
+from twisted_netsuite.rexec.delivery import STREAMS, Delivery, StraightDelivery, Taker
+from twisted_netsuite.rexec.keptdelivery import Kept, KeptDelivery
+from twisted_netsuite.rexec.launch import OutputStream
+from twisted_netsuite.rexec.messages import Tally
+from twisted_netsuite.rexec.outcome import Outcome
+from twisted_netsuite.rexec.run import Run
 
 
-class Follower(Protocol):
+class Follower(Taker, Protocol):
     """Who follows a command: one channel of one connection."""
-
-    @property
-    def stalled(self) -> bool:
-        """Whether nothing is to be sent for now."""
-
-    def room(self, stream: OutputStream) -> int:
-        """
-        Tell how much it takes now.
-
-        @param stream: of which.
-        @return: bytes.
-        """
 
     def began(self, command: Command, stdout: int, stderr: int, stdinRoom: int | None) -> None:
         """
@@ -93,14 +43,6 @@ class Follower(Protocol):
         it is this follower's turn.
 
         @param command: of which.
-        """
-
-    def output(self, stream: OutputStream, data: bytes) -> None:
-        """
-        Get output.
-
-        @param stream: which.
-        @param data: no more than there was room for.
         """
 
     def inputTaken(self, count: int) -> None:
@@ -128,36 +70,6 @@ class Follower(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """
-    What bounds one command.
-
-    @ivar seconds: how long it may run; C{None} for ever.
-    @ivar output: bytes that it may write on both streams together; C{None} for any.
-    """
-
-    seconds: float | None = None
-    output: int | None = None
-
-
-@dataclass(frozen=True)
-class Kept:
-    """
-    What is kept of a command on disk.
-
-    @ivar stdout: its standard output.
-    @ivar stderr: its standard error.
-    @ivar detaches: whether it outlives its connection.
-    @ivar ttl: seconds that it is kept without anybody who follows it, running or ended.
-    """
-
-    stdout: Spool
-    stderr: Spool
-    detaches: bool
-    ttl: float
-
-
 class Command:
     """
     One command.
@@ -170,9 +82,7 @@ class Command:
     @ivar startedAt: when it was asked for, in seconds since 1970.
     @ivar endedAt: the same of its end.
     @ivar outcome: how it has ended; C{None} while it has not.
-    @ivar inputAt: bytes of input that it was given.
-    @ivar pty: whether it has a terminal.
-    @ivar cancelled: whether it was asked to end.
+    @ivar run: its process, and what is done with it.
     @ivar onEnded: called once when it has ended, before its follower is told; what it returns is
         waited for, so that what is promised of an end is on the disk.
     @ivar onLeft: called when who has followed it does so no more.
@@ -206,41 +116,27 @@ class Command:
         self.startedAt = startedAt
         self.endedAt: float | None = None
         self.outcome: Outcome | None = None
-        self.inputAt = 0
-        self.pty = False
-        self.cancelled = False
         self.onEnded: Callable[[Command], Deferred[None]] = lambda _: succeed(None)
         self.onLeft: Callable[[Command], None] = lambda _: None
         self.onExpired: Callable[[Command], None] = lambda _: None
         self._clock = clock
-        self._tallies: dict[OutputStream, Tally] = {}
-        self._counts: dict[OutputStream, Count] = {stream: Count() for stream in STREAMS}
+        self._delivery: Delivery = (
+            StraightDelivery()
+            if kept is None
+            else KeptDelivery(id, kept, clock, self._pump, self._unreadable)
+        )
+        self.run = Run(id, clock, self._delivery, self)
         self._follower: Follower | None = None
-        #: The next byte of kept output for the follower, and the first that it has not credited.
-        self._sent: dict[OutputStream, int] = dict.fromkeys(STREAMS, 0)
-        self._credited: dict[OutputStream, int] = dict.fromkeys(STREAMS, 0)
-        #: Bytes that may be read of the process and have not come.
-        self._allowed: dict[OutputStream, int] = dict.fromkeys(STREAMS, 0)
-        self._running: RunningCommand | None = None
+        #: What its follower had of each stream when it began to follow.
+        self._begins = (0, 0)
         self._begun = False
         self._over = False
         self._restored = False
         self._closed = False
         self._followed = 0
-        #: The streams, and first the one that was not sent of last.
-        self._turns = list(STREAMS)
-        self._unread = 0
-        self._inputOpen = False
-        #: Whether some of its output could not be taken: then none behind that is.
-        self._cutShort = False
         #: Who has followed it to its end, and may take the last of its output after that.
         self._last: Follower | None = None
-        self._bounds = Bounds()
-        self._recording: Recording | None = None
-        self._cause: Outcome | None = None
-        self._timer: IDelayedCall | None = None
         self._expiry: IDelayedCall | None = None
-        self._nextTurn: IDelayedCall | None = None
         self._waiting: list[Deferred[Outcome]] = []
         self._watching: list[Deferred[None]] = []
 
@@ -250,11 +146,6 @@ class Command:
     def attached(self) -> bool:
         """Whether somebody follows it."""
         return self._follower is not None
-
-    @property
-    def running(self) -> bool:
-        """Whether it was started, or is being started, and has not ended."""
-        return self._running is not None
 
     @property
     def settled(self) -> bool:
@@ -278,7 +169,7 @@ class Command:
         @param stream: to which.
         @return: count and digest so far.
         """
-        return self._tallies.get(stream) or self._counts[stream].tally()
+        return self._delivery.tally(stream)
 
     def written(self, stream: OutputStream) -> int:
         """
@@ -287,14 +178,12 @@ class Command:
         @param stream: to which.
         @return: bytes so far.
         """
-        if self.kept is not None:
-            return self._spool(stream).end
-        return self._counts[stream].count
+        return self._delivery.written(stream)
 
     @property
     def delivered(self) -> bool:
         """Whether it has ended, and those who followed it have taken all that it wrote."""
-        taken = all(self._credited[stream] == self.written(stream) for stream in STREAMS)
+        taken = all(self.credited(stream) == self.written(stream) for stream in STREAMS)
         return self._over and self._follower is None and taken
 
     def credited(self, stream: OutputStream) -> int:
@@ -304,7 +193,7 @@ class Command:
         @param stream: in which.
         @return: bytes that were taken.
         """
-        return self._credited[stream]
+        return self._delivery.credited(stream)
 
     def whenEnded(self) -> Deferred[Outcome]:
         """
@@ -333,34 +222,6 @@ class Command:
 
     # What those who keep it do.
 
-    def begin(
-        self, spawner: Spawner, launch: Launch, bounds: Bounds, recording: Recording | None
-    ) -> None:
-        """
-        Start it.
-
-        @param spawner: starts it.
-        @param launch: what, and how.
-        @param bounds: bounds it.
-        @param recording: takes what it writes, too.
-        """
-        self.pty = launch.terminal is not None
-        self._inputOpen = launch.stdin or self.pty
-        self._bounds = bounds
-        self._recording = recording
-        if recording is not None:
-            recording.onFailed = self._notRecorded
-        self._running = spawner(launch, self)
-
-    def refuse(self, why: Outcome) -> None:
-        """
-        End it before it was started.
-
-        @param why: what becomes its outcome.
-        """
-        self._cause = why
-        self.commandEnded(Lost())
-
     def restore(
         self,
         why: Outcome,
@@ -377,11 +238,8 @@ class Command:
         @param credited: how far those who followed it had come.
         """
         self.outcome, self.endedAt = why, endedAt
-        self._tallies = {stream: tally for stream, tally in tallies.items() if tally is not None}
-        self._credited = dict(credited)
-        for stream in STREAMS:
-            if self.kept is not None and stream not in self._tallies:
-                self._counts[stream].count = self._spool(stream).first
+        assert isinstance(self._delivery, KeptDelivery), "What was not kept is gone."
+        self._delivery.restore(tallies, credited)
         self._begun = not isinstance(why, outcome.NotStarted | outcome.Denied)
         self._over = self._restored = True
 
@@ -391,19 +249,9 @@ class Command:
 
         @param seconds: how long.
         """
-        self._stop(self._expiry)
+        self._stopExpiry()
         if not self._closed:
             self._expiry = self._clock.callLater(seconds, self._expired)
-
-    def stop(self, why: Outcome) -> None:
-        """
-        End it for a reason, which becomes its outcome.
-
-        @param why: the reason; of several the first holds.
-        """
-        if self._cause is None:
-            self._cause = why
-        self.cancel()
 
     def keepNothing(self) -> None:
         """Keep nothing of it, as it never was started."""
@@ -425,11 +273,10 @@ class Command:
     def close(self) -> None:
         """Forget it: nobody follows it, and nothing of it runs."""
         self._closed = True
-        for call in (self._timer, self._expiry, self._nextTurn):
-            self._stop(call)
-        if self.kept is not None:
-            self.kept.stdout.close()
-            self.kept.stderr.close()
+        self.run.close()
+        self._stopExpiry()
+        self._delivery.leave()
+        self._delivery.close()
 
     # What who follows it does.
 
@@ -442,19 +289,14 @@ class Command:
         @param stderr: the same of standard error.
         @raise LimitExceeded: when what comes next is not kept any more, or has not been written.
         """
-        if self.kept is not None:
-            self._requireKept("stdout", stdout)
-            self._requireKept("stderr", stderr)
-            self.kept.stdout.hold(stdout)
-            self.kept.stderr.hold(stderr)
+        self._delivery.seek(stdout, stderr)
+        self._begins = stdout, stderr
         self._followed += 1
         self._last = None
         previous, self._follower = self._follower, follower
         if previous is not None:
             previous.left("Another connection follows this command now.")
-        self._sent = {"stdout": stdout, "stderr": stderr}
-        self._credited = dict(self._sent)
-        self._stop(self._expiry)
+        self._stopExpiry()
         if self._begun:
             self._greet(follower)
         elif self._over:
@@ -469,10 +311,10 @@ class Command:
         if self._follower is not follower:
             return
         self._letGo()
-        if self.kept is None or not self.outlives:
-            self.cancel()
-        else:
+        if self.kept is not None and self.outlives:
             self.expireIn(self.kept.ttl)
+        else:
+            self.run.cancel()
         self._tellLeft()
 
     def granted(self, stream: OutputStream, count: int) -> None:
@@ -482,17 +324,8 @@ class Command:
         @param stream: which.
         @param count: bytes.
         """
-        if self.kept is None:
-            if self._running is not None and self._begun:
-                self._running.allow(stream, count)
-            return
-        self._credit(stream, count)
-        self._refill(stream)
+        self._delivery.granted(stream, count)
         self._pump()
-
-    def _credit(self, stream: OutputStream, count: int) -> None:
-        self._credited[stream] = min(self._credited[stream] + count, self._sent[stream])
-        self._spool(stream).release(self._credited[stream])
 
     def acknowledged(self, follower: Follower, stream: OutputStream, count: int) -> bool:
         """
@@ -505,9 +338,9 @@ class Command:
         """
         if self._last is not follower or self._closed:
             return False
-        self._credit(stream, count)
+        self._delivery.granted(stream, count)
         self.onLeft(self)
-        return self._credited != self._sent
+        return any(self.credited(stream) < self.written(stream) for stream in STREAMS)
 
     def hold(self, held: bool) -> None:
         """
@@ -515,8 +348,7 @@ class Command:
 
         @param held: whether to stop.
         """
-        if self.kept is None and self._running is not None:
-            (self._running.pause if held else self._running.resume)()
+        self._delivery.hold(held)
 
     def sendPiece(self) -> bool:
         """
@@ -525,108 +357,40 @@ class Command:
         @return: whether there is more that it takes.
         """
         follower = self._follower
-        stream = None if follower is None else self._next(follower)
-        if follower is None or stream is None:
+        if follower is None:
             return False
-        at = self._sent[stream]
-        size = min(follower.room(stream), PIECE, self._until(stream) - at)
-        try:
-            data = self._spool(stream).read(at, size)
-        except (OSError, ValueError) as error:
-            self._notRead(follower, error)
-            return False
-        self._turns.reverse()
-        self._sent[stream] = at + len(data)
-        follower.output(stream, data)
-        if self._next(follower) is not None:
-            return True
-        self._finish()
-        return False
+        more = self._delivery.send(follower)
+        if not more:
+            self._finish()
+        return more
 
-    def write(self, data: bytes) -> None:
-        """
-        Give it input.
+    # What becomes of its run.
 
-        @param data: what it will read.
-        """
-        self.inputAt += len(data)
-        if self._running is not None and self._inputOpen:
-            self._unread += len(data)
-            self._running.write(data)
-
-    def endInput(self) -> None:
-        """Let it come to the end of its input."""
-        self._inputOpen = False
-        if self._running is not None:
-            self._running.endInput()
-
-    def signal(self, number: int) -> None:
-        """
-        Send it a signal.
-
-        @param number: the signal.
-        """
-        if self._running is not None:
-            self._running.signal(number)
-
-    def resize(self, size: TerminalSize) -> None:
-        """
-        Change the size of its terminal.
-
-        @param size: the new one.
-        """
-        if self._running is not None and self.pty:
-            self._running.resize(size)
-            self._record(lambda recording: recording.resize(size.cols, size.rows))
-
-    def cancel(self) -> None:
-        """End it: TERM, and KILL after a grace; what was not started will not be."""
-        self.cancelled = True
-        if self._running is not None:
-            self._running.end()
-
-    # What comes of the process.
-
-    def started(self, pid: int) -> None:
+    def runStarted(self) -> None:
         """It runs."""
         self._begun = True
-        if self._bounds.seconds is not None:
-            late = outcome.TimedOut(seconds=self._bounds.seconds)
-            self._timer = self._clock.callLater(self._bounds.seconds, self.stop, late)
-        for stream in STREAMS:
-            self._refill(stream)
         if self._follower is not None:
             self._greet(self._follower)
 
-    def outReceived(self, data: bytes) -> None:
+    def runWrote(self, stream: OutputStream, data: bytes) -> None:
         """It has written."""
-        self._take("stdout", data)
+        self._delivery.handOn(stream, data, self._follower)
+        self._pump()
 
-    def errReceived(self, data: bytes) -> None:
-        """It has written to standard error."""
-        self._take("stderr", data)
-
-    def stdinTaken(self, count: int) -> None:
+    def runTookInput(self, count: int) -> None:
         """It has room for more input."""
-        self._unread -= count
         if self._follower is not None:
             self._follower.inputTaken(count)
 
-    def stdinLost(self) -> None:
+    def runLostInput(self) -> None:
         """It reads no more."""
-        self._inputOpen = False
-        self._unread = 0
         if self._follower is not None:
             self._follower.inputLost()
 
-    def commandEnded(self, ending: Ending) -> None:
+    def runEnded(self, how: Outcome) -> None:
         """It has ended."""
-        self._stop(self._timer)
-        self._running = None
-        self._inputOpen = False
-        self.outcome = self._cause or outcomeOf(ending)
+        self.outcome = how
         self.endedAt = self._clock.seconds()
-        self._record(lambda recording: recording.close())
         self.onEnded(self).addBoth(self._settled)
 
     def _settled(self, _: object) -> None:
@@ -642,125 +406,27 @@ class Command:
     def _rest(self) -> None:
         """Wait, as something that has ended, for others to follow, and hold no descriptors."""
         if self.kept is not None:
-            self.kept.stdout.close()
-            self.kept.stderr.close()
+            self._delivery.close()
             self.expireIn(self.kept.ttl)
 
-    def _take(self, stream: OutputStream, data: bytes) -> None:
-        """Take output; when that fails nothing of it counts, and no end of it looks whole."""
-        if self._cutShort:
-            return
-        try:
-            self._received(stream, data)
-        except Exception:
-            self.log.failure("command {id}: this is a fault of the service", id=self.id)
-            self._cutShort = True
-            self.stop(outcome.Lost(reason="the service failed; its log says why."))
-
-    def _received(self, stream: OutputStream, data: bytes) -> None:
-        self._allowed[stream] -= len(data)
-        most = self._bounds.output
-        if most is not None:
-            left = most - sum(count.count for count in self._counts.values())
-            if len(data) > left:
-                data = data[: max(0, left)]
-                reason = f"it wrote more than {most} bytes."
-                self.stop(outcome.Limit(which="output", reason=reason))
-        if not data or not self._takes(stream, data):
-            return
-        self._counts[stream].add(data)
-        self._record(lambda recording: recording.output(stream, data))
-        if self.kept is not None:
-            self._refill(stream)
-            self._pump()
-        elif self._follower is not None:
-            self._follower.output(stream, data)
-
-    def _takes(self, stream: OutputStream, data: bytes) -> bool:
-        """Keep output, if it is to be; what cannot be kept is neither counted nor sent."""
-        if self.kept is None:
-            return True
-        try:
-            self._spool(stream).append(data)
-        except (LimitExceeded, OSError) as error:
-            if self._cause is None:
-                self.log.error(
-                    "command {id}: ended, its output cannot be kept: {reason}",
-                    id=self.id,
-                    reason=str(error),
-                )
-            self._cutShort = True
-            reason = "its output cannot be kept, as the server's disk takes no more."
-            self.stop(outcome.Limit(which="spool", reason=reason))
-            return False
-        return True
-
     def _greet(self, follower: Follower) -> None:
-        room = INPUT_WINDOW - self._unread if self._inputOpen else None
-        follower.began(self, self._sent["stdout"], self._sent["stderr"], room)
-        if self._running is None or self.kept is not None:
-            self._pump()
-        else:
-            self.hold(follower.stalled)
-            for stream in STREAMS:
-                self._running.allow(stream, follower.room(stream))
-
-    def _refill(self, stream: OutputStream) -> None:
-        """Let the process write on, as far as that can be kept."""
-        if self.kept is None or self._running is None:
-            return
-        spool = self._spool(stream)
-        part = max(1, spool.limit // ALLOWED_PART)
-        more = min(part, spool.room()) - self._allowed[stream]
-        # In large steps: each costs calls of the system.
-        if more > 0 and self._allowed[stream] <= part // 2:
-            self._allowed[stream] += more
-            self._running.allow(stream, more)
-
-    def _requireKept(self, stream: OutputStream, offset: int) -> None:
-        spool = self._spool(stream)
-        first = spool.first
-        if self._running is not None:
-            # What it may write already has its room.
-            first = max(first, spool.end + self._allowed[stream] - spool.limit)
-        if not first <= offset <= spool.end:
-            raise LimitExceeded(
-                f"The {stream} of the command {self.id} is kept from byte {first} to {spool.end}; "
-                f"go on from there, and not from {offset}."
-            )
+        follower.began(self, *self._begins, self.run.inputRoom)
+        self._delivery.serve(follower)
+        self._pump()
 
     def _pump(self) -> None:
         """Have sent what is kept, as far as the follower takes it, and the end behind all of it."""
         follower = self._follower
-        if follower is not None and self._next(follower) is not None:
+        if follower is not None and self._delivery.due(follower):
             follower.ready(self)
         else:
             self._finish()
 
-    def _next(self, follower: Follower) -> OutputStream | None:
-        """Tell of which stream the next piece is: of both in turn, where both have some."""
-        if self.kept is None or not self._begun or self._nextTurn is not None:
-            return None
-        for stream in self._turns:
-            if self._sent[stream] < self._until(stream) and follower.room(stream):
-                return stream
-        return None
-
-    def _until(self, stream: OutputStream) -> int:
-        """Tell the place behind the last byte to be sent: what a fault left uncounted is not."""
-        return self._spool(stream).end if self._restored else self._counts[stream].count
-
     def _finish(self) -> None:
         """Send the end, once it is there and all before it was sent."""
         follower = self._follower
-        if follower is None or not self._over or self._nextTurn is not None:
+        if follower is None or not self._over or not self._delivery.finish():
             return
-        if self.kept is not None and self._begun:
-            if any(self._sent[stream] < self._until(stream) for stream in STREAMS):
-                return
-            if self._uncounted():
-                self._nextTurn = self._clock.callLater(0, self._countOn)
-                return
         self._follower = None
         self._last = follower
         follower.ended(self)
@@ -768,36 +434,9 @@ class Command:
         self._rest()
         self._tellLeft()
 
-    def _uncounted(self) -> OutputStream | None:
-        """Tell a stream whose digest is still to be made, as an earlier run came not so far."""
-        if self._restored:
-            for stream in STREAMS:
-                behind = self._counts[stream].count < self._spool(stream).end
-                if behind and stream not in self._tallies:
-                    return stream
-        return None
-
-    def _countOn(self) -> None:
-        """Digest some more of what is kept: where some of it is not, the digest is of the rest."""
-        self._nextTurn = None
-        follower = self._follower
-        for _ in range(PIECES_A_TURN):
-            stream = self._uncounted()
-            if stream is None:
-                break
-            count = self._counts[stream]
-            try:
-                count.add(self._spool(stream).read(count.count, PIECE))
-            except (OSError, ValueError) as error:
-                assert follower is not None, "Without one nothing is digested."
-                self._notRead(follower, error)
-                return
-        self._finish()
-
     def _letGo(self) -> None:
         self._follower = None
-        self._stop(self._nextTurn)
-        self._nextTurn = None
+        self._delivery.leave()
         self.onLeft(self)
 
     def _tellLeft(self) -> None:
@@ -805,18 +444,9 @@ class Command:
         for each in watching:
             each.callback(None)
 
-    def _notRead(self, follower: Follower, error: Exception) -> None:
-        """Try it again later, where all that is missing is a descriptor; else give it up."""
-        if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
-            self._nextTurn = self._clock.callLater(RETRY, self._again)
-        else:
-            self._unreadable(follower, error)
-
-    def _again(self) -> None:
-        self._nextTurn = None
-        self._pump()
-
-    def _unreadable(self, follower: Follower, error: Exception) -> None:
+    def _unreadable(self, error: Exception) -> None:
+        follower = self._follower
+        assert follower is not None, "Nothing is read for nobody."
         self.log.error(
             "command {id}: its kept output cannot be read: {reason}", id=self.id, reason=str(error)
         )
@@ -830,102 +460,8 @@ class Command:
             return
         assert self.kept is not None
         reason = f"nobody has followed it for {self.kept.ttl:g} s."
-        self.stop(outcome.Limit(which="ttl", reason=reason))
+        self.run.stop(outcome.Limit(which="ttl", reason=reason))
 
-    def _record(self, act: Callable[[Recording], object]) -> None:
-        if self._recording is not None:
-            try:
-                act(self._recording)
-            except RecordingFailed as error:
-                self._notRecorded(error)
-
-    def _notRecorded(self, error: RecordingFailed) -> None:
-        """What cannot be recorded is not to run."""
-        self._recording = None
-        self.log.error("command {id}: {reason}", id=self.id, reason=error.sentence)
-        reason = "it cannot be recorded any more, and nothing runs here that is not."
-        self.stop(outcome.Limit(which="recording", reason=reason))
-
-    def _spool(self, stream: OutputStream) -> Spool:
-        assert self.kept is not None
-        return self.kept.stdout if stream == "stdout" else self.kept.stderr
-
-    def _stop(self, call: IDelayedCall | None) -> None:
-        if call is not None and call.active():
-            call.cancel()
-
-
-#: What the system says when a program, or the directory to run in, is not there.
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
-
-#: Why something was not started, of what was tried and what the system says.
-_COULD_NOT = "it could not {}: {}."
-
-#: What it says when it may not be used.
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP)
-
-
-def outcomeOf(ending: Ending) -> Outcome:
-    """
-    Tell how a command has ended, for the wire.
-
-    @param ending: what the system says.
-    @return: the outcome.
-    """
-    match ending:
-        case Exited():
-            return outcome.Exited(code=ending.code)
-        case Signalled():
-            name = signalName(ending.number)
-            return outcome.Signalled(name=name, number=ending.number, core=ending.core)
-        case NotStarted(own=True):
-            return notStarted("internal", "the service failed to start it; its log says why.")
-        case NotStarted():
-            why = os.strerror(ending.errno).lower()
-            room = outcome.MAX_REASON - len(_COULD_NOT) - len(why)
-            what = shortened(cleanText(ending.what), room)
-            return notStarted(_codeOf(ending.errno), _COULD_NOT.format(what, why))
-        case Lost():
-            ended = "so it was ended" if ending.clear else "and some of it may still run"
-            return outcome.Lost(reason=f"what watched it was lost, {ended}.")
-
-
-def _codeOf(number: int) -> str:
-    if number in _MISSING:
-        return NotFound.wireCode
-    if number in _FORBIDDEN:
-        return Denied.wireCode
-    if number == errno.ECANCELED:
-        return CANCELLED
-    return LimitExceeded.wireCode
-
-
-def signalName(number: int) -> str:
-    """
-    Name a signal.
-
-    @param number: the signal.
-    @return: without SIG; C{RTMIN+n} for those that have no other.
-    """
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return f"RTMIN+{number - signal.SIGRTMIN}"
-
-
-def signalNumber(name: str) -> int:
-    """
-    Find a signal.
-
-    @param name: without SIG.
-    @return: its number here.
-    @raise NotFound: when there is none of that name.
-    """
-    if name.startswith("RTMIN+") and name[6:].isdigit():
-        number = signal.SIGRTMIN + int(name[6:])
-        if number <= signal.SIGRTMAX:
-            return number
-    try:
-        return signal.Signals[f"SIG{name}"].value
-    except KeyError:
-        raise NotFound(f"There is no signal {name}; give such as TERM, INT or USR1.") from None
+    def _stopExpiry(self) -> None:
+        if self._expiry is not None and self._expiry.active():
+            self._expiry.cancel()

@@ -21,14 +21,10 @@ from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import AuditUnavailable, ConfigurationError, NetsuiteError, NotFound
 from twisted_netsuite.rexec import outcome
-from twisted_netsuite.rexec.command import (
-    CANCELLED,
-    STREAMS,
-    Bounds,
-    Command,
-    Follower,
-    Kept,
-)
+from twisted_netsuite.rexec.command import Command, Follower
+from twisted_netsuite.rexec.delivery import STREAMS
+from twisted_netsuite.rexec.ending import CANCELLED
+from twisted_netsuite.rexec.keptdelivery import Kept
 from twisted_netsuite.rexec.launch import Launch, OutputStream, Spawner
 from twisted_netsuite.rexec.ledger import MAX_SWEPT, Ledger, LedgerUnavailable
 from twisted_netsuite.rexec.ledger import Kept as Row
@@ -43,7 +39,9 @@ from twisted_netsuite.rexec.messages import (
 )
 from twisted_netsuite.rexec.outcome import Outcome, notStarted
 from twisted_netsuite.rexec.permit import Permission, Terms, judge, launchFor, planOf, refusalOf
+from twisted_netsuite.rexec.process import END_LIMIT
 from twisted_netsuite.rexec.recording import Recording
+from twisted_netsuite.rexec.run import Bounds
 from twisted_netsuite.rexec.spool import Spool, SpoolDamaged, removeSpools
 from twisted_netsuite.trust.identity import ANONYMOUS, Identity
 from twisted_netsuite.trust.oversight import Oversight, causeOf
@@ -57,10 +55,14 @@ MAX_LOGGED = 512
 #: Random bytes in the name of a command: nobody guesses one.
 ID_BYTES = 12
 
-#: Seconds in which commands end that are ended as the service stops: the grace before they are
-#: killed, and as much for what the audit log and the ledger have to write of them. A disk that
-#: hangs does not keep the service from stopping.
-STOP_LIMIT = 10.0
+#: Seconds in which the audit log and the ledger write what they have to as the service stops: it
+#: does not wait for a disk that hangs.
+WRITE_LIMIT = 10.0
+
+#: Seconds in which commands end that are ended as the service stops: as many as the worst of them
+#: takes, and those in which that is written down. What the spawner needs after that to let go of
+#: its own processes is not counted, as nothing cuts it short.
+STOP_LIMIT = END_LIMIT + WRITE_LIMIT
 
 #: Seconds that a command is kept when its client does not say: a day, in which whoever has started
 #: it can come back.
@@ -237,10 +239,10 @@ class Commands:
 
             kept = self._kept(row.id, detaches, row.ttl, behind)
         command = Command(row.id, row.identity, row.command, self._clock, row.started, kept)
-        command.pty = row.pty
+        command.run.pty = row.pty
         assert row.outcome is not None
         assert row.ended is not None
-        command.inputAt = row.stdinAt
+        command.run.inputAt = row.stdinAt
         command.restore(
             row.outcome,
             row.ended,
@@ -309,7 +311,7 @@ class Commands:
         for command in list(self._byId.values()):
             if command.outcome is None:
                 reason = "the service was stopped, and the command with it."
-                command.stop(outcome.Lost(reason=reason))
+                command.run.stop(outcome.Lost(reason=reason))
             elif command.settled:
                 command.dismiss(LEFT_BEHIND)
 
@@ -328,13 +330,14 @@ class Commands:
             return succeed(None)
         # A thread that a disk holds in the kernel cannot be ended, and the reactor waits for it as
         # it exits: until the disk answers, or somebody kills the process. Nothing runs here then.
-        return self._ledger.close().addTimeout(STOP_LIMIT, self._clock).addErrback(self._notClosed)
+        closed = self._ledger.close().addTimeout(WRITE_LIMIT, self._clock)
+        return closed.addErrback(self._notClosed)
 
     def _notClosed(self, failure: Failure) -> None:
         failure.trap(TimeoutError)
         self.log.error(
             "the ledger of commands is not closed after {seconds} s: the disk does not answer",
-            seconds=STOP_LIMIT,
+            seconds=WRITE_LIMIT,
         )
 
     # What clients ask for.
@@ -445,12 +448,12 @@ class Commands:
         command = self.find(asker, id)
         self._note("exec.kill", asker, command, signal=number)
         if number is not None and command.outcome is None:
-            command.signal(number)
+            command.run.signal(number)
             return succeed(None)
         if number is None and command.settled and command.kept is not None:
             command.dismiss("It was ended, and forgotten.")
             self._expired(command)
-        command.cancel()
+        command.run.cancel()
         return command.whenEnded()
 
     def _note(self, event: str, asker: Asker, command: Command, **fields: int | None) -> None:
@@ -509,7 +512,7 @@ class Commands:
     def _refused(self, owner: str, start: Start, follower: Follower, why: Outcome) -> Command:
         command = Command(_newId(), owner, _lineOf(start), self._clock, self._clock.seconds())
         command.follow(follower, 0, 0)
-        command.refuse(why)
+        command.run.refuse(why)
         return command
 
     async def _start(self, asker: Asker, start: Start, digest: bytes, command: Command) -> None:
@@ -530,15 +533,15 @@ class Commands:
                 "{peer}: refused {line}: {cause}", peer=asker.name, line=line, cause=causeOf(error)
             )
             command.onEnded = self._unkept
-            command.refuse(refusalOf(judgement, error))
+            command.run.refuse(refusalOf(judgement, error))
             return
         permission = launchFor(wish, judgement, self._terms)
         why = await self._hindrance(asker, start, digest, command, permission)
-        if why is None and command.cancelled:
+        if why is None and command.run.cancelled:
             why = notStarted(CANCELLED, "it was cancelled before it was started.")
         if why is not None or not isinstance(permission, Permission):
             assert why is not None
-            command.refuse(why)
+            command.run.refuse(why)
             return
         self.log.info("{peer}: runs {line} ({id})", peer=asker.name, line=line, id=command.id)
         launch = permission.launch
@@ -549,10 +552,10 @@ class Commands:
         except NetsuiteError as error:
             self.log.error("command {id}: {reason}", id=command.id, reason=error.sentence)
             reason = "it cannot be recorded, and nothing runs here that is not."
-            command.refuse(notStarted(AuditUnavailable.wireCode, reason))
+            command.run.refuse(notStarted(AuditUnavailable.wireCode, reason))
             return
         bounds = Bounds(permission.timeLimit, permission.outputLimit)
-        command.begin(self._spawner, launch, bounds, recording)
+        command.run.begin(self._spawner, launch, bounds, recording)
 
     async def _hindrance(
         self,
@@ -597,8 +600,8 @@ class Commands:
 
     def _failed(self, failure: Failure, command: Command) -> None:
         self.log.failure("command {id}: this is a fault of the service", failure, id=command.id)
-        if command.outcome is None and not command.running:
-            command.refuse(notStarted("internal", "the service failed; its log says why."))
+        if command.outcome is None and not command.run.running:
+            command.run.refuse(notStarted("internal", "the service failed; its log says why."))
 
     # What becomes of it.
 
@@ -679,7 +682,7 @@ class Commands:
         assert self._ledger is not None
         self._rows[command] = msgspec.structs.replace(
             self._rows[command],
-            stdinAt=command.inputAt,
+            stdinAt=command.run.inputAt,
             stdoutCredited=command.credited("stdout"),
             stderrCredited=command.credited("stderr"),
         )

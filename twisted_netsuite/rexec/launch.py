@@ -177,6 +177,14 @@ class CommandReceiver(Protocol):
     def stdinLost(self) -> None:
         """Learn that the command reads no more: what is written from here on is dropped."""
 
+    def outputWaits(self) -> None:
+        """
+        Learn, once, that the command's own process has ended while a stream may not be read.
+
+        How it ended is told when all of its output was read, however long that takes, or after
+        L{RunningCommand.end}.
+        """
+
     def commandEnded(self, ending: Ending) -> None:
         """
         Learn how it ended; nothing comes after this.

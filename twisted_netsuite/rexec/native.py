@@ -23,7 +23,7 @@ from twisted_netsuite.errors import (
 )
 from twisted_netsuite.net.admission import DEFAULT_LIMITS, ConnectionLimits
 from twisted_netsuite.net.framed import SessionFactory, SessionProtocol
-from twisted_netsuite.rexec.command import Command, signalNumber
+from twisted_netsuite.rexec.command import Command
 from twisted_netsuite.rexec.commands import (
     DEFAULT_EXEC_LIMITS,
     Asker,
@@ -32,6 +32,7 @@ from twisted_netsuite.rexec.commands import (
     Recorder,
     affordable,
 )
+from twisted_netsuite.rexec.ending import signalNumber
 from twisted_netsuite.rexec.flow import NOTHING
 from twisted_netsuite.rexec.launch import OutputStream, Spawner, TerminalSize
 from twisted_netsuite.rexec.ledger import Ledger
@@ -117,9 +118,9 @@ class Following:
             known=command.known,
             stdout=stdout,
             stderr=stderr,
-            stdinAt=command.inputAt,
+            stdinAt=command.run.inputAt,
             stdinRoom=stdinRoom,
-            pty=command.pty,
+            pty=command.run.pty,
         )
         self._session.sendRecord(started)
 
@@ -183,15 +184,15 @@ class Following:
             return
         match record:
             case Stdin():
-                command.write(record.data)
+                command.run.write(record.data)
             case StdinEof():
-                command.endInput()
+                command.run.endInput()
             case Signal():
                 self._signal(command, record.name)
             case Resize():
-                command.resize(TerminalSize(record.rows, record.cols))
+                command.run.resize(TerminalSize(record.rows, record.cols))
             case Cancel():
-                command.cancel()
+                command.run.cancel()
             case Detach():
                 self._detach(command)
             case Credit():
@@ -218,7 +219,7 @@ class Following:
 
     def _signal(self, command: Command, name: str) -> None:
         try:
-            command.signal(signalNumber(name))
+            command.run.signal(signalNumber(name))
         except NotFound as error:
             self._session.fail(error, self.channel.number)
 
@@ -574,8 +575,9 @@ class ExecFactory(SessionFactory):
 
         Whoever embeds the service calls this before the reactor stops, and waits for it.
 
-        @return: fires when nothing is left of any connection or command, at most some
-            L{commands.STOP_LIMIT} seconds later than C{drain} says.
+        @return: fires when nothing is left of any connection or command. Those that run end at
+            most L{commands.STOP_LIMIT} seconds later than C{drain} says; where a process does not
+            answer, or a disk, it takes some more to give that up.
         """
         for session in self.sessions():
             session.leave("The service stops.")

@@ -51,6 +51,11 @@ DRAIN_LIMIT = 0.5
 #: command has stopped before never does. It takes milliseconds where nothing is wrong.
 START_LIMIT = 10.0
 
+#: Seconds in which the end of a command is told that was asked to end, where nothing is as it is to
+#: be: after the grace its supervisor does not answer, as it was stopped; its keeper is told to kill
+#: that, and says nothing either; and some of its output was never allowed to be read.
+END_LIMIT = KILL_GRACE + SWEEP_LIMIT + SWEEP_LIMIT + DRAIN_LIMIT
+
 #: Bytes of a command's strings: Linux takes 2 MiB of them where the stack may have the usual 8, and
 #: says so itself when there are more. This only bounds what is copied before it can.
 MAX_STRINGS = 8 * 1024 * 1024
@@ -179,6 +184,8 @@ class CommandProcess:
         self._guard: IDelayedCall | None = None
         #: Whether it ends although not all of its output was allowed to be read.
         self._cut = False
+        #: Whether its receiver knows that its output waits after its end.
+        self._waits = False
         #: Whether its receiver has missed something.
         self._broken = False
         self._begun = False
@@ -503,8 +510,11 @@ class CommandProcess:
         self._in.close()
         self._stopGuard()
         self._drain.restart()
+        # Until it is known of each whether it holds something, nothing is said to wait.
+        waits, self._waits = self._waits, True
         for reader in self._open:
             reader.unwritten()
+        self._waits = waits
         self._changed()
 
     @property
@@ -517,9 +527,13 @@ class CommandProcess:
             return
         if not self._open:
             self._drained()
-        else:
-            # A receiver that is slow shall miss nothing; one that has asked for the end, may.
-            self._drain.count(self._cut or all(reader.reading for reader in self._open))
+            return
+        # A receiver that is slow shall miss nothing; one that has asked for the end, may.
+        reading = self._cut or all(reader.reading for reader in self._open)
+        self._drain.count(reading)
+        if not reading and not self._waits:
+            self._waits = True
+            self._telling(self._receiver.outputWaits)()
 
     def _drained(self) -> None:
         self._drain.count(False)
