@@ -25,29 +25,10 @@ TWISTED = frozenset(
     {"twisted", "zope", "OpenSSL", "cryptography", "constantly", "service_identity"}
 )
 RECORDS = frozenset({"msgspec"})
-COMMANDS = frozenset({"click"})
+COMMANDS = frozenset({"click", "tqdm"})
 
-#: The rooms of a service that face the network or the system.
-ROOMS = (
-    *("protocol", "classic", "native", "client", "simple", "collect", "process", "root"),
-    *(
-        "classicclient",
-        "remote",
-        "streams",
-        "options",
-        "questions",
-        "resume",
-        "command",
-        "commands",
-        "run",
-        "delivery",
-        "keptdelivery",
-        "ending",
-        "launch",
-        "permit",
-    ),
-    *("allow", "ledger", "spool", "recording", "supervision", "pipes", "keeper"),
-)
+#: What only one service uses.
+OWN = {"files": frozenset({"blake3"})}
 
 #: The rooms of a service that only count, compare and write records.
 PURE = (
@@ -58,6 +39,15 @@ PURE = (
     "flow",
     "serverchannel",
     "clientchannel",
+    "clientmachine",
+    "names",
+    "digests",
+)
+
+#: The rooms of services that commands of the program use.
+CLIENTS = (
+    *("client", "classicclient", "remote", "resume", "messages", "outcome"),
+    *("transfer", "trees", "sync", "plan", "patterns", "names", "disk", "localstore", "store"),
 )
 
 #: The only functions that may ask for the reactor: they run a whole program.
@@ -87,11 +77,7 @@ def allowed(module: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
         case "ops", _:
             return TWISTED | RECORDS, ("ops", "net", "trust", "wire", "errors")
         case "cli", _:
-            rooms = [
-                f"{service}.{room}"
-                for service in SERVICES
-                for room in ("client", "classicclient", "remote", "resume", "messages", "outcome")
-            ]
+            rooms = [f"{service}.{room}" for service in SERVICES for room in CLIENTS]
             ours = ("cli", "ops.config", "net", "trust", "wire", "errors", "__version__")
             return TWISTED | RECORDS | COMMANDS, (*ours, *rooms)
         case "testing", "":
@@ -99,22 +85,24 @@ def allowed(module: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
     if top not in SERVICES:
         return None
     pure = tuple(f"{top}.{name}" for name in PURE)
-    own = (*(f"{top}.{name}" for name in ROOMS), *pure)
+    rooms = {path.stem for path in (SOURCE / top).glob("*.py")}
+    own = (*(f"{top}.{name}" for name in sorted(rooms - {"__init__", "tap"})), *pure)
+    libraries = OWN.get(top, frozenset())
     match room:
         case "":
             return frozenset(), ()
-        case "machine" | "classicmachine":
+        case "machine" | "classicmachine" | "clientmachine":
             return frozenset(), ("wire", "errors")
-        case "messages" | "outcome" | "flow" | "serverchannel" | "clientchannel":
-            return RECORDS, (*pure, "wire", "errors")
         case "keeper":
             return frozenset(), ()
+        case _ if room in PURE:
+            return RECORDS | libraries, (*pure, "wire", "errors")
         case "commands" | "ledger" | "recording":
             return TWISTED | RECORDS, (*own, "net", "trust", "wire", "errors")
         case "tap":
             return TWISTED | RECORDS, (*own, "net", "trust", "ops", "errors")
-        case _ if room in ROOMS:
-            return TWISTED, (*own, "net", "trust", "wire", "errors")
+        case _ if room in rooms:
+            return TWISTED | libraries, (*own, "net", "trust", "wire", "errors")
     return None
 
 
