@@ -20,7 +20,7 @@ from twisted_netsuite.rexec.spool import Spool
 
 #: Pieces of kept output that are read and digested before other work of the process gets its turn:
 #: a megabyte, which takes some milliseconds.
-PIECES_A_TURN = 16
+PIECES_A_TURN = 9
 
 #: A process may write this part of what can be kept before it is let on: so most of that stays free
 #: for those who come back to what was taken, and who must not take the room that it was given.

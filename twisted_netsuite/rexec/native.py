@@ -72,7 +72,7 @@ OPEN_LIMIT = 30.0
 
 #: Pieces of kept output that a session sends before other work of the process gets its turn: a
 #: megabyte, which takes some milliseconds.
-PIECES_A_TURN = 16
+PIECES_A_TURN = 9
 
 #: Channels of one session at a time: more than anybody has asked of one connection, and each costs
 #: some kilobytes before it has a command.
