@@ -86,8 +86,8 @@ def allowed(module: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
     if top not in SERVICES:
         return None
     pure = tuple(f"{top}.{name}" for name in PURE)
-    rooms = {path.stem for path in (SOURCE / top).glob("*.py")}
-    own = (*(f"{top}.{name}" for name in sorted(rooms - {"__init__", "tap"})), *pure)
+    there = {path.stem for path in (SOURCE / top).glob("*.py")}
+    own = (*(f"{top}.{name}" for name in sorted(there - {"__init__", "tap"})), *pure)
     libraries = OWN.get(top, frozenset())
     match room:
         case "":
@@ -102,7 +102,7 @@ def allowed(module: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
             return TWISTED | RECORDS, (*own, "net", "trust", "wire", "errors")
         case "tap":
             return TWISTED | RECORDS, (*own, "net", "trust", "ops", "errors")
-        case _ if room in rooms:
+        case _ if room in there:
             return TWISTED | libraries, (*own, "net", "trust", "wire", "errors")
     return None
 
