@@ -1054,7 +1054,7 @@ class ClosingTests(SynchronousTestCase):
 
 class FailureTests(ProcessCase):
     async def notStarted(self, launch: Launch) -> tuple[int, str]:
-        """Tell why something was not started; its streams are not left open."""
+        """Tell why something was not started; its streams are not left open, nor said to wait."""
         await self.run_("true")
         await self.settled()
         before = descriptors()
@@ -1062,7 +1062,7 @@ class FailureTests(ProcessCase):
         self.assertEqual(notes.endings, [])
         ending = await notes.ended
         assert isinstance(ending, NotStarted), ending
-        self.assertEqual(notes.pid, 0)
+        self.assertEqual((notes.pid, notes.waits), (0, 0))
         # What was watched is closed in the reactor's next turn.
         await deferLater(reactor, 0)
         self.assertEqual(descriptors(), before)

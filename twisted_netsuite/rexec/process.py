@@ -531,7 +531,7 @@ class CommandProcess:
         # A receiver that is slow shall miss nothing; one that has asked for the end, may.
         reading = self._cut or all(reader.reading for reader in self._open)
         self._drain.count(reading)
-        if not reading and not self._waits:
+        if not reading and not self._waits and self._begun:
             self._waits = True
             self._telling(self._receiver.outputWaits)()
 
