@@ -112,7 +112,8 @@ class KilledTests(RestartCase):
         told: dict[str, End] = {}
         begun: list[str] = []
         for number in range(KILLS):
-            running = self.serve()
+            # Half of what is kept may be one identity's.
+            running = self.serve(**{"max-kept": 4 * KILLS * CROWD})
             wire = self.wire(running)
             # Some of before, and some new ones.
             keys = rng.sample(begun, min(len(begun), 10))
