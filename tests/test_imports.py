@@ -48,7 +48,8 @@ PURE = (
 #: The rooms of services that commands of the program use.
 CLIENTS = (
     *("client", "classicclient", "remote", "resume", "messages", "outcome"),
-    *("transfer", "trees", "sync", "plan", "patterns", "names", "disk", "localstore", "store"),
+    *("transfer", "trees", "sync", "plan", "patterns", "itemize", "flights", "progress"),
+    *("localtree", "remotetree", "localstore", "root", "store", "disk", "digests", "names"),
 )
 
 #: The only functions that may ask for the reactor: they run a whole program.

@@ -124,6 +124,12 @@ class StorageFailed(NetsuiteError):
     wireCode = "storage"
 
 
+class Incomplete(NetsuiteError):
+    """Some of what was asked for was done, and some could not be."""
+
+    wireCode = "incomplete"
+
+
 def classForCode(code: str) -> type[NetsuiteError] | None:
     """
     Find the error class that stands for a wire code.

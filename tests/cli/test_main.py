@@ -114,8 +114,7 @@ class MainTests(SynchronousTestCase):
         self.assertCalls(
             "get --dialect get h:1:/a -", "getFile", "reactor", "h:1:/a", "-", 60.0, None
         )
-        self.assertRefused("get h:1:/a", "Missing option '--dialect'")
-        self.assertRefused("get --dialect get", "Missing argument 'ADDRESS:/NAME'")
+        self.assertRefused("get --dialect get", "Missing argument 'ADDRESS:/REMOTE'")
 
     def test_chat(self) -> None:
         """Chat takes one of an address, contacts and a socket, which has a default."""

@@ -90,8 +90,7 @@ class CheckTests(PolicyTestCase):
         for rule, told in (
             ('[[roles.x.exec]]\nargv = ["/bin/sh"]\ncwd = ["/"]\nuser = "root"\npty = true', ""),
             ("[[roles.x.exec]]\nshell = true", ""),
-            ('[[roles.x.files]]\nactions = ["read", "write"]', "writing and deleting files"),
-            ('[[roles.x.files]]\nactions = ["delete"]', "writing and deleting files"),
+            ('[[roles.x.files]]\nactions = ["write", "delete"]\nquota = 1\nfile-quota = 1', ""),
             ("[[roles.x.files]]\ndeny = true", ""),
             ('[[roles.x.proxy]]\nto = ["*"]', ""),
             ("[[roles.x.chat]]\ndeny = true", "chat"),
@@ -265,8 +264,8 @@ class ExplainTests(PolicyTestCase):
             ("exec --pty --detach --cwd / --env A --user root -- /bin/sh b x", False),
             ("exec --shell -- ls", False),
             ("files read /x", False),
-            ("files write /x", True),
-            ("files delete /x", True),
+            ("files write /x", False),
+            ("files delete /x", False),
             ("chat name anna", True),
             ("proxy 10.0.0.1:80", False),
         ):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,24 +17,47 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.files.tree import SECRET, descriptors, makeTree, write
 from twisted_netsuite.errors import (
     ConfigurationError,
+    Conflict,
     Denied,
     InvalidName,
+    LimitExceeded,
     NetsuiteError,
     NotFound,
+    StorageFailed,
 )
-from twisted_netsuite.files.root import Root
+from twisted_netsuite.files import openat2, root
+from twisted_netsuite.files.names import MAX_DEPTH, Parts
+from twisted_netsuite.files.root import (
+    MAX_LINKS,
+    Links,
+    Root,
+    refusal,
+    reopened,
+    shown,
+)
 
 INSIDE = b"inside of the root"
 
+#: Names of links that lead outside.
+LINKS = (b"out", b"link")
+
 
 class RootCase(SynchronousTestCase):
-    """Serves a tree with a few files."""
+    """
+    Serves a tree with a few files.
+
+    @cvar links: which links are followed.
+    @cvar kernel: whether the kernel resolves whole names.
+    """
+
+    links: Links = "never"
+    kernel = True
 
     def setUp(self) -> None:
         self.directory = os.path.abspath(self.mktemp())
         files = {"a.txt": INSIDE, "sub/b.txt": INSIDE, "a b/ c ": INSIDE, "empty": b""}
         self.path = makeTree(self.directory, files)
-        self.root = Root(self.path)
+        self.root = Root(self.path, self.links, self.kernel)
         self.addCleanup(self.root.close)
 
     def within(self, name: str) -> str:
@@ -120,6 +143,12 @@ class OpenTests(RootCase):
         """A hard link is a regular file like any other."""
         os.link(self.within("a.txt"), self.within("hard"))
         self.assertEqual(self.content(b"hard"), INSIDE)
+
+
+class WalkedOpenTests(OpenTests):
+    """The same, walked part by part."""
+
+    kernel = False
 
 
 class RefusalTests(RootCase):
@@ -239,38 +268,58 @@ class RefusalTests(RootCase):
         sentence = self.refused(b"a.txt", Denied)
         self.assertEqual(sentence, "the file cannot be opened: too many open files.")
 
+
+class WalkedRefusalTests(RefusalTests):
+    """The same, walked part by part."""
+
+    kernel = False
+
+
+class AnyNameTests(RootCase):
+    def setUp(self) -> None:
+        super().setUp()
+        for name, target in zip(LINKS, ("..", "sub/../out/secret"), strict=True):
+            os.symlink(target, self.within(name.decode()))
+        ways: tuple[Links, ...] = ("never", "inside")
+        self.roots = [Root(self.path, links, how) for links in ways for how in (True, False)]
+        for each in self.roots:
+            self.addCleanup(each.close)
+
     @settings(deadline=None, max_examples=300)
     @given(
         st.lists(
-            st.sampled_from([b"..", b".", b"/", b"a.txt", b"sub", b"secret", b"\0", b"\\", b"x"]),
+            st.sampled_from((b"..", b".", b"/", b"a.txt", b"sub", b"secret", b"\0", b"\\", *LINKS)),
             max_size=8,
         )
     )
     def test_anyName(self, pieces: list[bytes]) -> None:
         """No name, however it is made up, opens what is outside, or leaves a descriptor."""
         before = descriptors()
-        for name in (b"".join(pieces), b"/".join(pieces)):
-            with contextlib.suppress(InvalidName, NotFound, Denied):
-                self.assertIn(self.content(name), (INSIDE, b""))
+        for each in self.roots:
+            self.root = each
+            for name in (b"".join(pieces), b"/".join(pieces)):
+                with contextlib.suppress(InvalidName, NotFound, Denied):
+                    self.assertIn(self.content(name), (INSIDE, b""))
         self.assertEqual(descriptors(), before)
 
 
 class RaceTests(RootCase):
-    def swapped(self, swap: Callable[[], None]) -> str:
-        """Swap a file between the look at it and its opening; give the refusal."""
-        stat, swaps = os.stat, [swap]
+    def swapped(self, swap: Callable[[], None]) -> bytes:
+        """Swap a file between the look at it and its opening; give what is read."""
+        fstat, swaps = os.fstat, [swap]
 
-        def swapping(*args: Any, **kwargs: Any) -> os.stat_result:
-            looked = stat(*args, **kwargs)
-            while swaps:
+        def swapping(descriptor: int) -> os.stat_result:
+            looked = fstat(descriptor)
+            while swaps and stat.S_ISREG(looked.st_mode):
                 swaps.pop()()
             return looked
 
-        self.patch(os, "stat", swapping)
+        self.patch(os, "fstat", swapping)
         before = descriptors()
-        refusal: NetsuiteError = self.assertRaises(Denied, self.root.open, b"a.txt")
+        content = self.content(b"a.txt")
+        self.assertEqual(swaps, [])
         self.assertEqual(descriptors(), before)
-        return refusal.sentence
+        return content
 
     def test_link(self) -> None:
         """A link that takes the file's place after it was looked at is not followed."""
@@ -279,25 +328,25 @@ class RaceTests(RootCase):
             os.unlink(self.within("a.txt"))
             os.symlink("../secret", self.within("a.txt"))
 
-        self.assertIn("no links", self.swapped(swap))
+        self.assertEqual(self.swapped(swap), INSIDE)
 
     def test_fifo(self) -> None:
-        """A FIFO that takes the file's place is not waited for."""
+        """A FIFO that takes the file's place is not opened, and not waited for."""
 
         def swap() -> None:
             os.unlink(self.within("a.txt"))
             os.mkfifo(self.within("a.txt"))
 
-        self.assertIn("only regular files", self.swapped(swap))
+        self.assertEqual(self.swapped(swap), INSIDE)
 
-    def test_directory(self) -> None:
-        """A directory that takes the file's place is refused."""
+    def test_otherFile(self) -> None:
+        """A file that takes the file's place is another: what was looked at is opened."""
 
         def swap() -> None:
-            os.unlink(self.within("a.txt"))
-            os.mkdir(self.within("a.txt"))
+            os.rename(self.within("sub/b.txt"), self.within("a.txt"))
+            write(self.within("a.txt"), b"other")
 
-        self.assertIn("only regular files", self.swapped(swap))
+        self.assertEqual(self.swapped(swap), INSIDE)
 
     def test_directoryForLink(self) -> None:
         """While a directory is swapped with a link to outside, nothing from outside is opened."""
@@ -332,6 +381,279 @@ class RaceTests(RootCase):
         self.assertEqual(descriptors(), before)
 
 
+class WalkedRaceTests(RaceTests):
+    """The same, walked part by part."""
+
+    kernel = False
+
+
+class FindTests(RootCase):
+    """Names that were taken apart, and links that are followed inside."""
+
+    links: Links = "inside"
+
+    def setUp(self) -> None:
+        super().setUp()
+        os.makedirs(self.within("sub/deep/er"))
+        write(self.within("sub/deep/er/f"), INSIDE)
+
+    def found(self, parts: Parts, path: str, follow: bool = True) -> None:
+        """Expect that a name leads to a path."""
+        before = descriptors()
+        descriptor = self.root.find(parts, follow)
+        try:
+            there = os.stat(os.path.join(self.path, path))
+            self.assertTrue(os.path.samestat(os.fstat(descriptor), there), (parts, path))
+            self.assertFalse(os.get_inheritable(descriptor))
+            self.assertRaises(OSError, os.read, descriptor, 1)
+        finally:
+            os.close(descriptor)
+        self.assertEqual(descriptors(), before)
+
+    def fails(self, number: int, parts: Parts, follow: bool = True) -> None:
+        """Expect that a name leads nowhere, and leaves no descriptor."""
+        before = descriptors()
+        error: OSError = self.assertRaises(OSError, self.root.find, parts, follow)
+        self.assertEqual(errno.errorcode[error.errno or 0], errno.errorcode[number], parts)
+        self.assertEqual(descriptors(), before)
+
+    def link(self, name: str, target: str) -> None:
+        """Make a link in place of what was linked there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.within(name))
+        os.symlink(target, self.within(name))
+
+    def test_plain(self) -> None:
+        """What is no link is found with and without following, and so is the root."""
+        for follow in (True, False):
+            self.found((), "", follow)
+            self.found((b"sub", b"deep"), "sub/deep", follow)
+            self.found((b"sub", b"deep", b"er", b"f"), "sub/deep/er/f", follow)
+            self.fails(errno.ENOENT, (b"missing",), follow)
+            self.fails(errno.ENOENT, (b"missing", b"x"), follow)
+            self.fails(errno.ENOTDIR, (b"a.txt", b"x"), follow)
+
+    def test_inside(self) -> None:
+        """A link is followed to wherever it leads below the root, up and down again, too."""
+        for place, target, path in (
+            ("link", "sub", "sub"),
+            ("link", "sub/", "sub"),
+            ("link", "./sub//deep/./er", "sub/deep/er"),
+            ("link", "sub/deep/../..", ""),
+            ("link", ".", ""),
+            ("sub/link", "..", ""),
+            ("sub/deep/link", "../../sub/b.txt", "sub/b.txt"),
+            ("sub/deep/link", "../../a.txt", "a.txt"),
+            ("link", "sub/deep/../../a b/ c ", "a b/ c "),
+        ):
+            self.link(place, target)
+            parts = tuple(os.fsencode(place).split(b"/"))
+            self.found(parts, path)
+            self.fails(errno.ELOOP, parts, follow=False)
+            if os.path.isdir(self.within(path)):
+                inner = sorted(os.listdir(self.within(path)))[0]
+                for follow in (True, False):
+                    if not os.path.islink(os.path.join(self.path, path, inner)):
+                        self.found((*parts, os.fsencode(inner)), os.path.join(path, inner), follow)
+            os.unlink(self.within(place))
+
+    def test_chain(self) -> None:
+        """Links to links are followed, in the middle of each other's ways."""
+        self.link("one", "sub/two")
+        self.link("sub/two", "../three/er")
+        self.link("three", "sub/deep")
+        self.found((b"one", b"f"), "sub/deep/er/f")
+        self.found((b"one",), "sub/deep/er")
+
+    def test_outside(self) -> None:
+        """A link is not followed out of the root, not even for a moment, nor an absolute one."""
+        for place, target in (
+            ("link", ".."),
+            ("link", "../secret"),
+            ("link", "../root/sub"),
+            ("link", "sub/../.."),
+            ("sub/link", "../../secret"),
+            ("sub/deep/link", "../../../root"),
+            ("link", "/"),
+            ("link", "/etc"),
+            ("link", self.path),
+            ("link", self.within("sub")),
+            ("link", "/proc/self/cwd"),
+            ("link", "//etc"),
+        ):
+            self.link(place, target)
+            parts = tuple(os.fsencode(place).split(b"/"))
+            for name in (parts, (*parts, b"passwd"), (*parts, b"secret"), (*parts, b"sub")):
+                self.fails(errno.EXDEV, name)
+            os.unlink(self.within(place))
+
+    def test_nowhere(self) -> None:
+        """Links to what is missing, to a file as a directory, and in circles, lead nowhere."""
+        for target, number in (
+            ("missing", errno.ENOENT),
+            ("sub/missing/..", errno.ENOENT),
+            ("a.txt/", errno.ENOTDIR),
+            ("a.txt/..", errno.ENOTDIR),
+            ("a.txt/.", errno.ENOTDIR),
+            ("link", errno.ELOOP),
+            ("./link/x", errno.ELOOP),
+            ("sub/back", errno.ELOOP),
+            ("x" * 256, errno.ENAMETOOLONG),
+        ):
+            self.link("link", target)
+            self.link("sub/back", "../link")
+            self.fails(number, (b"link",))
+            self.fails(number, (b"sub", b"back", b"b.txt"))
+
+    def test_many(self) -> None:
+        """As many links as Linux follows are followed, and no more."""
+        self.link("l1", "a.txt")
+        for number in range(2, MAX_LINKS + 2):
+            self.link(f"l{number}", f"l{number - 1}")
+        self.found((b"l%d" % MAX_LINKS,), "a.txt")
+        self.fails(errno.ELOOP, (b"l%d" % (MAX_LINKS + 1),))
+
+    def test_deep(self) -> None:
+        """A link leads no deeper than a name may, so that nobody runs out of descriptors."""
+        deepest = "/".join(["d"] * MAX_DEPTH)
+        os.makedirs(self.within(deepest + "/d"))
+        self.link("link", deepest)
+        self.found((b"link",), deepest)
+        self.fails(errno.ELOOP, (b"link", b"d"))
+        self.link("link", "sub/../" * 500 + "a.txt")
+        self.found((b"link",), "a.txt")
+
+    def test_reserved(self) -> None:
+        """What is the service's own is not reached by links either."""
+        os.mkdir(self.within(".netsuite-d"))
+        write(self.within(".netsuite-d/f"), SECRET)
+        write(self.within(".netsuite-f"), SECRET)
+        for target in (".netsuite-f", ".netsuite-d", ".netsuite-d/f", "sub/../.netsuite-f"):
+            self.link("link", target)
+            self.fails(errno.ENOENT, (b"link",))
+            self.fails(errno.ENOENT, (b"link", b"f"))
+        self.refused(b".netsuite-f", NotFound)
+        self.refused(b".netsuite-d/f", NotFound)
+
+    def test_wrongParts(self) -> None:
+        """What is no part of a name is refused, wherever it stands and whatever it is for."""
+        for wrong in (b"", b".", b"..", b"/", b"sub/b.txt", b"..\0", b".netsuite-f", b"n" * 256):
+            for parts in ((wrong,), (b"sub", wrong), (wrong, b"b.txt")):
+                calls = (self.root.find, self.root.directory, self.root.parent, self.root.regular)
+                for look in calls:
+                    self.assertRaises(InvalidName, look, parts)
+
+    def test_directory(self) -> None:
+        """A directory opens for reading, also behind a link; nothing else does."""
+        self.link("link", "sub")
+        before = descriptors()
+        for parts, content in (
+            ((), ["a b", "a.txt", "empty", "link", "sub"]),
+            ((b"sub",), ["b.txt", "deep"]),
+            ((b"link",), ["b.txt", "deep"]),
+            ((b"link", b"deep"), ["er"]),
+        ):
+            descriptor = self.root.directory(parts)
+            self.assertEqual(sorted(os.listdir(descriptor)), content)
+            self.assertFalse(os.get_inheritable(descriptor))
+            os.close(descriptor)
+        os.mkfifo(self.within("fifo"))
+        self.link("file", "a.txt")
+        for part in (b"a.txt", b"fifo", b"file"):
+            self.assertRaises(NotADirectoryError, self.root.directory, (part,))
+        self.assertEqual(descriptors(), before)
+
+    def test_parent(self) -> None:
+        """The directory that a name is in is found, whatever is there by that name."""
+        self.link("link", "sub")
+        for parts in ((b"link", b"missing"), (b"sub", b"deep"), (b"link", b"b.txt")):
+            for read in (False, True):
+                descriptor = self.root.parent(parts, read)
+                there = os.stat(self.within("sub"))
+                self.assertTrue(os.path.samestat(os.fstat(descriptor), there))
+                if read:
+                    os.fsync(descriptor)
+                os.close(descriptor)
+        self.link("link", "..")
+        self.assertRaises(OSError, self.root.parent, (b"link", b"secret"))
+
+    def test_regular(self) -> None:
+        """A file opens, behind links too, and what is known of it is its own."""
+        self.link("link", "sub/deep")
+        self.link("sub/deep/last", "er/f")
+        descriptor, status = self.root.regular((b"link", b"last"))
+        self.addCleanup(os.close, descriptor)
+        self.assertTrue(os.path.samestat(os.fstat(descriptor), status))
+        self.assertEqual(os.read(descriptor, 100), INSIDE)
+        self.assertFalse(os.get_inheritable(descriptor))
+
+
+class WalkedFindTests(FindTests):
+    """The same, walked from the first part on."""
+
+    kernel = False
+
+
+class BusyKernelTests(FindTests):
+    """The same, with a kernel that never gets its way because things move."""
+
+    def setUp(self) -> None:
+        super().setUp()
+
+        def busy(directory: int, path: bytes, flags: int) -> int:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        self.patch(openat2, "openBeneath", busy)
+
+
+class NoKernelTests(RootCase):
+    """A kernel that cannot resolve names by itself."""
+
+    def setUp(self) -> None:
+        self.patch(openat2, "available", lambda: False)
+
+        def never(directory: int, path: bytes, flags: int) -> int:
+            raise AssertionError("asked all the same")
+
+        self.patch(openat2, "openBeneath", never)
+        super().setUp()
+
+    def test_walks(self) -> None:
+        """It is found out, and not asked."""
+        self.assertEqual(self.content(b"sub/b.txt"), INSIDE)
+        os.symlink("sub", self.within("link"))
+        self.refused(b"link/b.txt", Denied)
+
+
+class SentenceTests(SynchronousTestCase):
+    def test_classes(self) -> None:
+        """Each answer of the system is an error that tells who has to do something."""
+        for number, error in (
+            *(
+                (errno.ENOENT, NotFound),
+                (errno.ENOTDIR, NotFound),
+                (errno.ENAMETOOLONG, InvalidName),
+            ),
+            *((errno.EACCES, Denied), (errno.EPERM, Denied), (errno.ELOOP, Denied)),
+            *((errno.EXDEV, Denied), (errno.EEXIST, Conflict), (errno.ENOTEMPTY, Conflict)),
+            *((errno.EISDIR, Conflict), (errno.EMFILE, LimitExceeded)),
+            *((errno.ENFILE, LimitExceeded), (errno.ENOSPC, StorageFailed)),
+            *((errno.EDQUOT, StorageFailed), (errno.EIO, StorageFailed)),
+            *((errno.EROFS, StorageFailed), (errno.ESTALE, StorageFailed)),
+        ):
+            found = refusal(OSError(number, os.strerror(number)), b"/a/b")
+            self.assertIs(type(found), error)
+            self.assertTrue(found.sentence.startswith("'/a/b' "), found.sentence)
+            self.assertTrue(found.sentence.endswith("."))
+        self.assertIn("no space", refusal(OSError(errno.ENOSPC, "No space"), b"x").sentence)
+        self.assertIn("strange", refusal(OSError("strange"), b"x").sentence)
+
+    def test_shown(self) -> None:
+        """A name cannot play tricks in a sentence, and does not fill it."""
+        self.assertEqual(shown(b"/a\x1b[2J\nb\xff"), "'/a\ufffd[2J b\ufffd'")
+        self.assertLess(len(shown(b"n" * 4000)), 300)
+
+
 class WrongRootTests(SynchronousTestCase):
     def test_missing(self) -> None:
         """A root that is not there, or is no directory, is named with the reason."""
@@ -356,4 +678,13 @@ class WrongRootTests(SynchronousTestCase):
         path = makeTree(self.mktemp())
         before = descriptors()
         Root(path).close()
+        self.assertEqual(descriptors(), before)
+
+    def test_noProc(self) -> None:
+        """Where what was found cannot be opened again, that is said at once."""
+        path = makeTree(self.mktemp())
+        self.patch(root, "reopened", lambda descriptor: reopened(descriptor) + b"-missing")
+        before = descriptors()
+        error = self.assertRaises(ConfigurationError, Root, path)
+        self.assertIn("/proc", error.sentence)
         self.assertEqual(descriptors(), before)

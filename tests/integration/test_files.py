@@ -18,6 +18,7 @@ class GetTests(ServedTestCase):
 
     suite = """
     [files.main]
+    dialect = "get"
     listen = ["tcp:0:interface=127.0.0.1", "unix:{dir}/files.sock"]
     root = "{dir}/root"
     """

@@ -46,6 +46,7 @@ class GarbageTests(ServedTestCase):
     listen = ["tcp:0:interface=127.0.0.1"]
     dialect = "header"
     [files.main]
+    dialect = "get"
     listen = ["tcp:0:interface=127.0.0.1"]
     root = "{dir}"
     [chat.main]

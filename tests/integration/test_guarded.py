@@ -64,6 +64,7 @@ policy = "policy.toml"
 audit = "audit.log"
 
 [files.main]
+dialect = "get"
 root = "{dir}/root"
 listen = ["unix:{dir}/files.sock", "tcp:0:interface=127.0.0.1"]
 policy = "./policy.toml"
@@ -383,7 +384,8 @@ class StartTests(GuardedCase):
         pidfile = self.directory / "pid"
         done = twistd(
             *(f"--pidfile={pidfile}", "--logfile=twistd.log", "--rundir=root"),
-            *("netsuite-files", "--root=root", f"--listen=unix:{self.directory}/s"),
+            *("netsuite-files", "--dialect=get", "--root=root"),
+            f"--listen=unix:{self.directory}/s",
             *("--policy=policy.toml", "--audit=audit.log"),
             cwd=self.directory,
         )

@@ -112,6 +112,7 @@ class ServedOverTLSTests(TLSTestCase):
     listen = ["{mtls}", "unix:{dir}/exec.sock"]
     allow-shell = true
     [files.main]
+    dialect = "get"
     listen = ["{mtls}"]
     root = "{dir}/shared"
     [proxy.main]

@@ -32,6 +32,7 @@ listen = ["unix:{dir}/native.sock"]
 allow-any = true
 state = "{dir}/state"
 [files.main]
+dialect = "get"
 listen = ["tcp:0:interface=127.0.0.1"]
 root = "{dir}"
 [chat.main]

@@ -41,9 +41,11 @@ class SuiteTests(ServedTestCase):
     listen = ["tcp:0:interface=127.0.0.1", "unix:{dir}/native.sock"]
     allow = ["echo *"]
     [files.main]
+    dialect = "get"
     listen = ["tcp:0:interface=127.0.0.1", "unix:{dir}/files.sock"]
     root = "{dir}/root"
     [files.other]
+    dialect = "get"
     listen = ["tcp:0:interface=127.0.0.1"]
     root = "{dir}/other"
     [chat.main]
@@ -114,6 +116,7 @@ class IPv6Tests(ServedTestCase):
     listen = ['tcp6:0:interface=\:\:1']
     allow-any = true
     [files.main]
+    dialect = "get"
     listen = ['tcp6:0:interface=\:\:1']
     root = "{dir}/root"
     [chat.main]

@@ -291,6 +291,7 @@ class GuardedTests(SynchronousTestCase):
         """Plan file services."""
         values = {
             "root": self.directory,
+            "dialect": "get",
             "listen": ["tcp:0:interface=127.0.0.1"],
             "policy": self.policy,
             "audit": self.audit,

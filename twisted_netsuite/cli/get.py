@@ -1,32 +1,21 @@
 """
-C{netsuite get}.
+C{netsuite get} in the classic dialect: one file, unverified. The native one is in L{cli.filesmove}.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from twisted_netsuite.cli.filesplaces import splitPlace
 from twisted_netsuite.cli.run import writeOut
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.files.classicclient import connectClassic
 from twisted_netsuite.net.addresses import parseConnect
 from twisted_netsuite.net.tlscontext import TrustFiles
-
-#: The address ends at the first C{:/} that can end it: a name may hold further ones, and a Unix
-#: socket's path follows such a one itself.
-_SOURCE = re.compile(
-    r"""(?P<address>
-        (?:\[[^\]]+\] | [^:\[\]]+):\d+    # HOST:PORT
-        | unix:[^:]+(?::\w+=[^:]*)*        # unix:PATH, or an endpoint string with fields
-        | (?!unix:).+?                     # any other endpoint string
-    ):/(?P<name>.+)""",
-    re.DOTALL | re.VERBOSE,
-)
 
 #: Characters of a file's name that its unfinished file shows: together with what is added they fit
 #: the 255 bytes of any name, at four bytes each.
@@ -70,12 +59,12 @@ def splitSource(source: str) -> tuple[str, str]:
     @return: address and name.
     @raise ConfigurationError: when it has another form.
     """
-    found = _SOURCE.fullmatch(source)
-    if found is None:
+    found = splitPlace(source)
+    if found is None or not found[1]:
         raise ConfigurationError(
             f"The source {source!r} names no file; give ADDRESS:/NAME, as in 127.0.0.1:7021:/a.txt."
         )
-    return found["address"], found["name"]
+    return found
 
 
 def _target(local: str, name: str) -> str:

@@ -20,6 +20,7 @@ try:
     from twisted_netsuite.cli.audit import audit
     from twisted_netsuite.cli.ca import ca
     from twisted_netsuite.cli.exec import execute
+    from twisted_netsuite.cli.files import COMMANDS
     from twisted_netsuite.cli.options import TIMEOUT, tls, whoIAm
     from twisted_netsuite.cli.policy import policy
     from twisted_netsuite.errors import NetsuiteError
@@ -109,28 +110,6 @@ def echo(
 
 
 @main.command()
-@click.argument("source", metavar="ADDRESS:/NAME")
-@click.argument("local", default="")
-@click.option(
-    "--dialect", type=click.Choice(["get"]), required=True, help="What the server speaks."
-)
-@tls
-@TIMEOUT
-def get(
-    source: str, local: str, dialect: str, timeout: float, files: TrustFiles | None
-) -> NoReturn:
-    """Get one file.
-
-    LOCAL is a file or a directory, by default this one; a dash is standard output. A file appears
-    under its name only once it is whole.
-    """
-    from twisted_netsuite.cli.get import getFile
-    from twisted_netsuite.cli.run import run
-
-    run(lambda reactor: getFile(reactor, source, local, timeout, files))
-
-
-@main.command()
 @click.argument("address", required=False)
 @click.option("--plain", is_flag=True, required=True, help="Speak the plain dialect.")
 @click.option(
@@ -166,3 +145,5 @@ main.add_command(audit)
 main.add_command(ca)
 main.add_command(execute)
 main.add_command(policy)
+for each in COMMANDS:
+    main.add_command(each)

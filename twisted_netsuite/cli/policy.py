@@ -113,8 +113,8 @@ def explain(
     netsuite policy explain FILE --as NAME proxy HOST:PORT
 
     The status is 0 when it is allowed and 126 when it is denied. A NAME alone is that of a
-    certificate. Services of this version ask about exec, files read and proxy alone; the classic
-    dialects of exec about --shell alone.
+    certificate. Services of this version ask about exec, files and proxy alone; of their classic
+    dialects exec about --shell, and files about read.
     """
     unused = [name for name, value in options.items() if value and name not in _OPTIONS[service]]
     if unused:
@@ -229,7 +229,7 @@ def _askProxy(
 #: Whether a service of this version asks such a thing.
 _ASKED_BY_SERVICES: dict[str, Callable[[Sequence[str], Mapping[str, Any]], bool]] = {
     "exec": lambda request, options: True,
-    "files": lambda request, options: request[0] == "read",
+    "files": lambda request, options: True,
     "chat": lambda request, options: False,
     "proxy": lambda request, options: True,
 }

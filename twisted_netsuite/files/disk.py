@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -62,3 +62,50 @@ class ThreadedDisk:
         @return: fires with what it returns, or fails with what it raises.
         """
         return deferToThreadPool(self._reactor, self._pool, work, *args, **kwargs)
+
+
+class WatchedDisk:
+    """Does what blocks on another disk, and tells when nothing of it is under way."""
+
+    def __init__(self, disk: Disk) -> None:
+        """
+        @param disk: does it.
+        """
+        self._disk = disk
+        self._busy = 0
+        self._waiting: list[Deferred[None]] = []
+
+    def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """
+        Do something.
+
+        @param work: what; it blocks.
+        @param args: for it.
+        @param kwargs: for it.
+        @return: fires with what it returns, or fails with what it raises.
+        """
+        done: Deferred[T] = Deferred()
+        self._busy += 1
+        self._disk.run(work, *args, **kwargs).addBoth(self._finished, done)
+        return done
+
+    def idle(self) -> Deferred[None]:
+        """
+        Wait until nothing is under way, nor what was begun because of that.
+
+        @return: fires then.
+        """
+        if not self._busy:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def _finished(self, result: Any, done: Deferred[Any]) -> None:
+        # First, as what comes of it may be more work.
+        done.callback(result)
+        self._busy -= 1
+        if not self._busy:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(None)

@@ -157,7 +157,10 @@ class Put(Request, frozen=True, kw_only=True, tag="put", tag_field="type"):
     @ivar replaces: the digest that the file must have that it replaces.
     @ivar source: tells its source apart, and that it has not changed since an earlier try.
     @ivar durable: whether it has to be on the disk before DONE; the server may do so anyway.
-    @ivar follows: whether BODY comes at once, without waiting for READY, which is not sent then.
+    @ivar room: bytes that it will take without its holes, where that is known: then it is refused
+        at once when there is not so much.
+    @ivar follows: whether the file is one chunk, which comes at once: READY is not sent then, and
+        nothing of it is kept for another try.
     """
 
     name: Name
@@ -168,6 +171,7 @@ class Put(Request, frozen=True, kw_only=True, tag="put", tag_field="type"):
     replaces: Digest | None = None
     source: Annotated[bytes, Meta(min_length=1, max_length=MAX_SOURCE)] | None = None
     durable: bool = True
+    room: Size | None = None
     follows: bool = False
 
 

@@ -21,6 +21,8 @@ MAX_DEPTH = 64
 #: known of them. They are never listed, and no request can name them.
 RESERVED = b".netsuite-"
 
+_DOT = ord(".")
+
 Parts = tuple[bytes, ...]
 
 
@@ -37,11 +39,13 @@ def split(name: bytes) -> Parts:
         raise InvalidName("A name cannot hold a NUL byte.")
     if len(name) > MAX_NAME:
         raise InvalidName(f"A name of {len(name)} bytes was given; at most {MAX_NAME} are taken.")
-    parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
+    # Every request has a name: only what begins with a dot is looked at closely.
+    parts = tuple(part for part in name.split(b"/") if part and part != b".")
     if len(parts) > MAX_DEPTH:
         raise InvalidName(f"A name of {len(parts)} parts was given; at most {MAX_DEPTH} are taken.")
     for part in parts:
-        requirePart(part)
+        if len(part) > MAX_PART or part[0] == _DOT:
+            requirePart(part)
     return parts
 
 

@@ -63,6 +63,8 @@ class Wanted:
     @ivar source: what tells the source apart from others and from itself once it has changed, 1 to
         128 bytes; C{None} when nothing of it is to be kept for another try.
     @ivar durable: whether it is on the disk, and not in memory only, once it is published.
+    @ivar room: bytes that it takes without its holes, so that it is refused at once when there is
+        not as much; C{None} when that is not known: it can be anything up to its size.
     """
 
     size: int
@@ -72,6 +74,7 @@ class Wanted:
     replaces: bytes | None = None
     source: bytes | None = None
     durable: bool = True
+    room: int | None = None
 
 
 class Source(Protocol):

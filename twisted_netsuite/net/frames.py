@@ -11,25 +11,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.tcp import Connection
 from twisted.protocols.basic import Int32StringReceiver
 from zope.interface import implementer
 
 from twisted_netsuite.errors import LimitExceeded, NetsuiteError, ProtocolError, TimedOut
-from twisted_netsuite.net.eager import eagerWrite
 from twisted_netsuite.net.interfaces import IStreamTransport
-from twisted_netsuite.net.rawbytes import RawBytes
+from twisted_netsuite.net.limits import IdleTimer
+from twisted_netsuite.net.outgoing import Outgoing
+from twisted_netsuite.net.sendfile import Part
 from twisted_netsuite.wire.session import MAX_FIRST_FRAME
 
 #: Seconds from the first byte of a frame to its last: the largest frame over 300 kbit/s.
 FRAME_TIMEOUT = 30.0
+
+#: Seconds without any of the bytes that are to come outside frames: who announces them has them at
+#: hand, and even a line that loses packets carries some in that time.
+RAW_TIMEOUT = 30.0
+
+#: Bytes that are read at once while many are to come outside frames.
+RAW_READ = 256 * 1024
 
 #: Frames that are served before other work of the process gets its turn: at some 10 us for the
 #: smallest, less than a millisecond.
 FRAMES_A_TURN = 64
 
 #: Seconds in which a peer has to take what Twisted has buffered for it, which is 64 KiB and one
-#: frame at the most: a slow link can, and what a dead peer holds is freed.
+#: frame at the most, or some of a body: a slow link can, and what a dead peer holds is freed.
 STALL_TIMEOUT = 60.0
 
 #: Bytes of frames that are sent to a peer that takes none before nothing is read from it either:
@@ -62,17 +72,18 @@ class FrameReceiver(Int32StringReceiver):
     _registered = False
     _parsing = False
     _served = 0
-    _stalled = False
     _behind = 0
     _held = False
     _notRead = False
     _nextTurn: IDelayedCall | None = None
-    _stallEnd: IDelayedCall | None = None
     _begun: float | None = None
     _check: IDelayedCall | None = None
-    _raw: RawBytes | None = None
-    _behindRaw: list[bytes]
-    _write: Callable[[bytes], object] | None = None
+    _out: Outgoing
+    #: Where the bytes go that stand outside frames, and how many are to come.
+    _sink: Callable[[bytes | memoryview], object] | None = None
+    _rawLeft = 0
+    #: The connection, where it is a socket and nothing is between.
+    _socket: Connection | None = None
     #: What has come of a frame or of its length, how many bytes that is, and how many it will be.
     _partial: list[bytes]
     _kept = 0
@@ -132,7 +143,7 @@ class FrameReceiver(Int32StringReceiver):
     @property
     def stalled(self) -> bool:
         """Whether the peer does not take what was sent."""
-        return self._stalled
+        return self._out.stalled
 
     def sendFrame(self, frame: bytes) -> None:
         """
@@ -141,42 +152,66 @@ class FrameReceiver(Int32StringReceiver):
         @param frame: at least one byte.
         @raise LimitExceeded: when it is larger than the other end would take.
         """
-        if len(frame) > self.MAX_LENGTH:
-            raise LimitExceeded(
-                f"A record of {len(frame)} bytes fits in no frame of {self.MAX_LENGTH}; send less "
-                "at once."
-            )
-        if self._raw is None:
-            self._send(frame)
-        elif not self._over:
-            self._behindRaw.append(frame)
-        if self._stalled:
-            self._behind += len(frame)
-            self._balance()
+        self._requireFits(frame)
+        self._out.sendFrame(frame)
+        self._countBehind(len(frame))
+
+    def sendFrameWithBody(self, frame: bytes, body: bytes | Part) -> Deferred[int]:
+        """
+        Send a frame and a body of bytes outside frames, after all that was sent before.
+
+        Frames and bodies that are sent meanwhile wait for the last of the bytes, in their order.
+        Nothing is read meanwhile, unless the service L{readsOn}.
+
+        @param frame: at least one byte; the other end has to learn from it how many bytes follow.
+        @param body: the bytes, or where to find them.
+        @return: fires when they have left and the peer takes more, with how many of them could not
+            be read and were sent as zeros; at once for a small body while the peer takes all. Fails
+            with L{ConnectionFailed} when the session ends before. Either way nothing uses the file
+            any more.
+        @raise LimitExceeded: when the frame is larger than the other end would take.
+        """
+        self._requireFits(frame)
+        sent = self._out.sendBody(frame, body)
+        self._countBehind(len(frame))
+        return sent
 
     def sendRaw(self, count: int) -> IConsumer:
         """
         Send bytes outside frames, after the frames that were sent.
 
-        Frames that are sent meanwhile wait for the last of the bytes, and nothing is read.
+        Frames that are sent meanwhile wait for the last of the bytes, and nothing is read, unless
+        the service L{readsOn}.
 
         @param count: how many; the other end has to know.
         @return: what to write them to, with or without a producer; C{unregisterProducer} is its
             end, as with C{FileSender}.
         """
-        if self._raw is not None:
-            raise RuntimeError("Bytes outside frames are sent already.")
-        self._behindRaw = []
-        self._raw = RawBytes(self.transport, count, self._watchStall, self._rawEnded)
-        if self._over:
-            self._raw.stop()
-            return self._raw
-        if self._registered:
-            self.transport.unregisterProducer()
-        # What has stalled stays so until they have left: more of it would only wait behind them.
-        self._watchStall(False)
-        self._balance()
-        return self._raw
+        return self._out.sendRaw(count)
+
+    def receiveRaw(self, count: int, sink: Callable[[bytes | memoryview], object]) -> None:
+        """
+        Take the next bytes from outside frames; then frames go on.
+
+        It is called while the frame is taken that announces them, or later, if the service has held
+        since then.
+
+        @param count: how many; with 0 nothing happens.
+        @param sink: gets them in pieces as they come; raises nothing. It may hold, and when it gets
+            the last piece it may ask for further bytes. A C{memoryview} that is kept keeps all of
+            the read that it is of.
+        @raise RuntimeError: when such bytes are to come already, or a frame has begun.
+        """
+        if self._rawLeft:
+            raise RuntimeError("Bytes outside frames are to come already.")
+        if not self._inPrefix or not (self._kept == 0 or self.paused):
+            raise RuntimeError("A frame has begun already.")
+        if self._over or not count:
+            return
+        self._rawLeft, self._sink = count, sink
+        if self._socket is not None and count > RAW_READ:
+            # Twisted's own size costs a gigabyte a third more CPU.
+            self._socket.bufferSize = RAW_READ
 
     def hold(self, held: bool) -> None:
         """
@@ -192,38 +227,42 @@ class FrameReceiver(Int32StringReceiver):
         if self._over:
             return
         self._over = True
-        for call in (self._nextTurn, self._stallEnd, self._check):
+        for call in (self._nextTurn, self._check):
             if call is not None and call.active():
                 call.cancel()
-        if self._raw is not None:
-            self._raw.stop()
-            self._behindRaw.clear()
-        elif self._registered:
+        if self._out.raw is None and self._registered:
             self.transport.unregisterProducer()
+        self._out.stop()
         if self.paused:
             self.transport.resumeProducing()
         # Ends the loop that may be running below.
         self.paused = True
         self._partial.clear()
-        self._kept = 0
+        self._kept = self._rawLeft = 0
+        self._sink = None
 
     @property
     def inFrame(self) -> bool:
-        """Whether a frame has begun and not ended."""
-        return (self._kept > 0 or not self._inPrefix) and not self._over
+        """Whether a frame, or bytes outside frames, have begun and not ended."""
+        begun = self._kept > 0 or not self._inPrefix or self._rawLeft > 0
+        return begun and not self._over
 
     # What the transport calls.
 
     def makeConnection(self, transport: Any) -> None:
         """Have nothing of any frame yet."""
         self._partial = []
+        self._socket = transport if isinstance(transport, Connection) else None
+        self._out = Outgoing(
+            transport, self._stallTimer, self._rawBegins, self._rawEnded, self._miscounted
+        )
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes."""
         if self._over:
             return
-        if not self._registered and self._raw is None:
+        if not self._registered and self._out.raw is None:
             # Not before: TLS asks its producer to pause at a write during the handshake, and were
             # we not to read then, the handshake would never end.
             self._registered = True
@@ -252,60 +291,67 @@ class FrameReceiver(Int32StringReceiver):
 
     def pauseProducing(self) -> None:
         """Make no answers: the peer does not take them."""
-        if self._stalled:
+        if self.stalled:
             # Twisted says so again at each write.
             return
-        self._stalled = True
+        self._out.stalled = True
         self._behind = 0
-        self._watchStall(True)
+        self._out.watchStall(True)
         self._balance()
         self.writingChanged(False)
 
     def resumeProducing(self) -> None:
         """Go on: the peer has taken them."""
-        self._stalled = False
-        self._watchStall(False)
-        self._balance()
-        self.writingChanged(True)
+        self._out.stalled = False
+        self._out.watchStall(False)
+        self._taken()
 
     def stopProducing(self) -> None:
         """The connection is lost: the protocol hears of that itself."""
 
-    def _send(self, frame: bytes) -> None:
-        if self._write is None:
-            self._write = eagerWrite(self.transport)
-        self._write(b"%b%b" % (len(frame).to_bytes(self.prefixLength, "big"), frame))
+    def _stallTimer(self) -> IdleTimer:
+        return IdleTimer(self.clock, STALL_TIMEOUT, self.answersNotTaken)
 
-    def _watchStall(self, stalled: bool) -> None:
-        if not stalled:
-            if self._stallEnd is not None and self._stallEnd.active():
-                self._stallEnd.cancel()
-            self._stallEnd = None
-        elif self._stallEnd is None and not self._over:
-            self._stallEnd = self.clock.callLater(STALL_TIMEOUT, self._stalledTooLong)
-
-    def _rawEnded(self, left: int) -> None:
-        """Go on with frames."""
-        if left:
-            what = f"{left} fewer" if left > 0 else f"{-left} more"
-            self.rawFault(
-                ProtocolError(f"{what} bytes were written outside frames than announced.")
+    def _requireFits(self, frame: bytes) -> None:
+        if len(frame) > self.MAX_LENGTH:
+            raise LimitExceeded(
+                f"A record of {len(frame)} bytes fits in no frame of {self.MAX_LENGTH}; send less "
+                "at once."
             )
-            return
-        self._raw = None
-        self._watchStall(False)
-        stalled, self._stalled = self._stalled, False
+
+    def _countBehind(self, count: int) -> None:
+        if self.stalled or self._out.raw is not None:
+            self._behind += count
+            self._balance()
+
+    def _taken(self) -> None:
+        self._balance()
+        self.writingChanged(True)
+        self._out.settle()
+
+    def _rawBegins(self) -> None:
+        """Leave the transport to bytes outside frames."""
+        if self._registered:
+            self.transport.unregisterProducer()
+        # What has stalled stays so until they have left: more of it would only wait behind them.
+        if not self.stalled:
+            self._behind = 0
+        self._balance()
+
+    def _rawEnded(self) -> None:
+        """Go on with frames."""
+        stalled, self._out.stalled = self.stalled, False
         if self._registered:
             self.transport.registerProducer(self, True)
-        for frame in self._behindRaw:
-            self._send(frame)
-        self._balance()
-        if stalled and not self._stalled:
-            self.writingChanged(True)
+        self._out.flush()
+        if stalled and not self.stalled:
+            self._taken()
+        else:
+            self._balance()
 
-    def _stalledTooLong(self) -> None:
-        self._stallEnd = None
-        self.answersNotTaken()
+    def _miscounted(self, left: int) -> None:
+        what = f"{left} fewer" if left > 0 else f"{-left} more"
+        self.rawFault(ProtocolError(f"{what} bytes were written outside frames than announced."))
 
     def _takeTurn(self) -> None:
         self._nextTurn = None
@@ -315,8 +361,9 @@ class FrameReceiver(Int32StringReceiver):
         """Read only while there is somewhere to write, somebody to take it, and a turn."""
         if self._over:
             return
-        stalled = self._stalled and not (self.readsOn and self._behind <= MAX_BEHIND)
-        waiting = stalled or self._held or self._raw is not None
+        blocked = self.stalled or self._out.raw is not None
+        readsOn = self.readsOn and self._behind <= MAX_BEHIND
+        waiting = self._held or (blocked and not readsOn)
         if waiting != self._notRead:
             self._notRead = waiting
             self.readingChanged(not waiting)
@@ -346,40 +393,69 @@ class FrameReceiver(Int32StringReceiver):
             self._watch()
 
     def _takeFrames(self, data: bytes) -> None:
-        """Take all frames that are whole now, and keep the rest, whose pieces are joined once."""
-        if self._kept >= self._wanted:
+        """Take all that is whole now, and keep the rest, whose pieces are joined once."""
+        if self._partial and not self.paused and (self._rawLeft or self._kept >= self._wanted):
             # What came while nothing was taken.
             data = b"".join([*self._partial, data])
             self._partial.clear()
             self._kept = 0
         at = 0
-        while not self.paused and self._kept + len(data) - at >= self._wanted:
-            taken = self._wanted - self._kept
-            found = data[at : at + taken]
-            if self._partial:
-                found = b"".join([*self._partial, found])
-                self._partial.clear()
-                self._kept = 0
-            at += taken
-            if self._inPrefix:
-                length = int.from_bytes(found, "big")
-                if length > self.MAX_LENGTH:
-                    self.lengthLimitExceeded(length)
+        while not self.paused:
+            if self._rawLeft:
+                if at == len(data):
+                    break
+                at = self._takeRaw(data, at)
+            elif self._kept + len(data) - at >= self._wanted:
+                taken = self._wanted - self._kept
+                if not self._takePiece(data[at : at + taken]):
                     return
-                self._inPrefix, self._wanted = length == 0, length or self.prefixLength
-                if length:
-                    continue
-                found = b""
+                at += taken
             else:
-                self._inPrefix, self._wanted = True, self.prefixLength
-            self.stringReceived(found)
+                break
         if at < len(data) and not self._over:
             rest = data[at:] if at else data
             self._partial.append(rest)
             self._kept += len(rest)
 
+    def _takePiece(self, found: bytes) -> bool:
+        """Take the end of a length or of a frame; tell whether there can be more."""
+        if self._partial:
+            found = b"".join([*self._partial, found])
+            self._partial.clear()
+            self._kept = 0
+        if not self._inPrefix:
+            self._inPrefix, self._wanted = True, self.prefixLength
+            self.stringReceived(found)
+            return True
+        length = int.from_bytes(found, "big")
+        if length > self.MAX_LENGTH:
+            self.lengthLimitExceeded(length)
+            return False
+        self._inPrefix, self._wanted = length == 0, length or self.prefixLength
+        if not length:
+            self.stringReceived(b"")
+        return True
+
+    def _takeRaw(self, data: bytes, at: int) -> int:
+        """Pass on what has come of the bytes outside frames; tell where that ends."""
+        sink = self._sink
+        assert sink is not None
+        end = min(len(data), at + self._rawLeft)
+        self._rawLeft -= end - at
+        # Time counts anew: for the rest, and for the frame that may have begun behind it.
+        self._begun = None
+        if not self._rawLeft:
+            self._sink = None
+            if self._socket is not None:
+                self._socket.bufferSize = Connection.bufferSize
+        sink(data if end - at == len(data) else memoryview(data)[at:end])
+        return end
+
     def _watch(self) -> None:
-        """Note when the frame that is coming in began; one pending call serves all of them."""
+        """
+        Note when the frame that is coming in began, or that some of the bytes outside frames have
+        come; one pending call serves all of them.
+        """
         if not self.inFrame or self.paused:
             self._begun = None
             return
@@ -392,8 +468,16 @@ class FrameReceiver(Int32StringReceiver):
         self._check = None
         if self._begun is None:
             return
-        left = self._begun + FRAME_TIMEOUT - self.clock.seconds()
+        limit = RAW_TIMEOUT if self._rawLeft else FRAME_TIMEOUT
+        left = self._begun + limit - self.clock.seconds()
         if left > 0:
             self._check = self.clock.callLater(left, self._checkFrame)
-            return
-        self.frameFault(TimedOut(f"A frame was not complete within {FRAME_TIMEOUT:g} s."))
+        elif self._rawLeft:
+            self.frameFault(
+                TimedOut(
+                    f"Nothing came for {limit:g} s, and {self._rawLeft} bytes that were announced "
+                    "are missing."
+                )
+            )
+        else:
+            self.frameFault(TimedOut(f"A frame was not complete within {limit:g} s."))

@@ -41,6 +41,7 @@ class RawBytes:
         self._onEnd = onEnd
         self._producer: IProducer | None = None
         self._streaming = True
+        self._paused = False
         self._over = False
 
     # What the producer calls.
@@ -77,12 +78,16 @@ class RawBytes:
 
     def pauseProducing(self) -> None:
         """The peer does not take what was written."""
-        self._onStall(True)
+        if not self._paused:
+            # Twisted says so again at each write, which is no sign that anything was taken.
+            self._paused = True
+            self._onStall(True)
         if self._producer is not None:
             cast(IPushProducer, self._producer).pauseProducing()
 
     def resumeProducing(self) -> None:
         """The peer has taken it."""
+        self._paused = False
         self._onStall(False)
         if self._producer is not None:
             cast(IPushProducer, self._producer).resumeProducing()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, ParamSpec
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.internet.protocol import connectionDone
@@ -21,6 +22,7 @@ from twisted_netsuite.net.frames import STALL_TIMEOUT, FrameReceiver
 from twisted_netsuite.net.interfaces import IStreamTransport
 from twisted_netsuite.net.limits import TokenBuckets
 from twisted_netsuite.net.liveness import Liveness
+from twisted_netsuite.net.sendfile import Part
 from twisted_netsuite.wire.session import (
     About,
     Error,
@@ -167,6 +169,31 @@ class SessionEnd(FrameReceiver):
         """
         if not self.machine.closed:
             self.sendFrame(self.codec.encode(record))
+
+    def sendBody(self, record: Record, body: bytes | Part) -> Deferred[int]:
+        """
+        Send a record and the bytes that it announces, which stand outside frames behind it.
+
+        What is sent meanwhile, bodies too, waits behind them, in its order.
+
+        @param record: of the service.
+        @param body: the bytes, or where to find them.
+        @return: fires when they have left and the peer takes more, with how many of them could not
+            be read and were sent as zeros; fails with L{ConnectionFailed} when the session ends, or
+            has ended, before. Either way nothing uses the file any more.
+        @raise LimitExceeded: when the record is larger than a frame may be.
+        """
+        # Once the session has ended no frame leaves.
+        return self.sendFrameWithBody(self.codec.encode(record), body)
+
+    def receiveRaw(self, count: int, sink: Callable[[bytes | memoryview], object]) -> None:
+        """
+        Take the next bytes from outside frames, as L{FrameReceiver.receiveRaw} does.
+
+        @param count: how many.
+        @param sink: gets them; what it raises ends the session, as it does in L{recordReceived}.
+        """
+        super().receiveRaw(count, lambda data: self.guard(sink, data))
 
     def fail(self, error: NetsuiteError, about: About = None) -> None:
         """

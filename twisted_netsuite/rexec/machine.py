@@ -8,12 +8,10 @@ kept; what else the peer has sent before it knew is dropped by whoever keeps the
 
 from __future__ import annotations
 
-from enum import Enum
-
-from twisted_netsuite.wire.machine import Machine, Table
+from twisted_netsuite.wire.machine import Machine, Symbol, Table
 
 
-class State(Enum):
+class State(Symbol):
     """Where a channel stands."""
 
     ASKED = "asked for"
@@ -23,7 +21,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Input(Enum):
+class Input(Symbol):
     """What can happen: one end sends a record, and the other gets it."""
 
     STDIN = "STDIN"
@@ -43,7 +41,7 @@ class Input(Enum):
     END = "END"
 
 
-class Effect(Enum):
+class Effect(Symbol):
     """What the owner of the machine has to do."""
 
     SEND = "send it"

@@ -59,14 +59,7 @@ def unasked(policy: Policy) -> list[str]:
     return [words for words, about in _UNASKED.items() if any(map(about, rules))]
 
 
-def _changesFiles(rule: AnyRule) -> bool:
-    # One that denies all three actions by saying none is not about these in particular.
-    return isinstance(rule, FilesRule) and not {"write", "delete"}.isdisjoint(rule.actions or ())
-
-
-#: Files are only asked about for reading.
 _UNASKED: dict[str, Callable[[AnyRule], bool]] = {
-    "writing and deleting files": _changesFiles,
     "chat": lambda rule: isinstance(rule, ChatRule),
 }
 

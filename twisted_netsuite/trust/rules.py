@@ -212,12 +212,13 @@ class FilesRule(Rule, frozen=True, kw_only=True):
     Files that may be read and changed, or may not.
 
     @ivar root: the directory on the server in which the paths are looked up, in place of the
-        service's own.
+        service's own. Nothing is renamed from one root to another.
     @ivar paths: which, as clients name them, from that root on; all when there are none.
     @ivar actions: what may be done with them, or may not; when nothing is said, reading is allowed,
         or everything denied.
-    @ivar quota: bytes that one identity may keep by this rule.
-    @ivar fileQuota: files that one identity may keep by this rule.
+    @ivar quota: bytes that one identity may keep by this rule: of all files that it has written in
+        this root to these paths, by whichever rule.
+    @ivar fileQuota: files that one identity may keep, likewise.
     @ivar maxSize: bytes of one file that is written.
     """
 
@@ -244,9 +245,10 @@ class FilesRule(Rule, frozen=True, kw_only=True):
         @param asked: the request.
         @return: as L{ExecRule.fit}.
         """
-        path = asked.path
-        if self.paths is not None and not any(each.matches(path, self.deny) for each in self.paths):
-            return ""
+        if self.paths is not None:
+            path = asked.path
+            if not any(each.matches(path, self.deny) for each in self.paths):
+                return ""
         if asked.action in self.decides:
             return None
         return "" if self.deny else f"it does not allow to {asked.action} (actions)"

@@ -12,6 +12,18 @@ from typing import Generic, TypeVar
 
 from twisted_netsuite.errors import ProtocolError
 
+
+class Symbol(Enum):
+    """
+    A state, an input or an effect.
+
+    As with every enumeration there is one object of each, so it is hashed as an object: Enum's own
+    hash is a call of Python's, of which each transition would make several.
+    """
+
+    __hash__ = object.__hash__
+
+
 S = TypeVar("S", bound=Enum)
 I = TypeVar("I", bound=Enum)  # noqa: E741
 E = TypeVar("E", bound=Enum)

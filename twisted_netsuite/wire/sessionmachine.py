@@ -8,10 +8,9 @@ is expected: its owner feeds it no more.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from enum import Enum
 
 from twisted_netsuite.errors import ProtocolError, Unsupported
-from twisted_netsuite.wire.machine import Machine, Table
+from twisted_netsuite.wire.machine import Machine, Symbol, Table
 from twisted_netsuite.wire.session import (
     Error,
     Goodbye,
@@ -26,7 +25,7 @@ from twisted_netsuite.wire.session import (
 VERSIONS = (1,)
 
 
-class State(Enum):
+class State(Symbol):
     """Where a session stands."""
 
     AWAIT_HELLO = "waiting for HELLO"
@@ -39,7 +38,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Input(Enum):
+class Input(Symbol):
     """What can happen: a record comes, or this end decides."""
 
     HELLO = "HELLO"
@@ -55,7 +54,7 @@ class Input(Enum):
     FINISHED = "the end of all that was open"
 
 
-class Effect(Enum):
+class Effect(Symbol):
     """What the owner of the machine has to do."""
 
     IDENTIFY = "find out who the client is"

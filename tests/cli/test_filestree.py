@@ -1,0 +1,417 @@
+"""
+C{netsuite sync}, C{get -r} and C{put -r}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+
+from tests.cli.filesrig import ADDRESS, TIME, FilesCase
+from tests.cli.terminal import closed
+from twisted_netsuite.cli import filestree
+from twisted_netsuite.cli.filesmanner import INCOMPLETE, KEPT, MAX_TOLD, Manner
+from twisted_netsuite.cli.filesrun import Console
+from twisted_netsuite.cli.filestree import (
+    DECLINED,
+    LINES,
+    Comparison,
+    getTree,
+    inPieces,
+    nameInJson,
+    putTrees,
+    syncTree,
+)
+from twisted_netsuite.errors import ConfigurationError, Conflict, ConnectionFailed, NotFound
+from twisted_netsuite.files import sync as syncing
+from twisted_netsuite.files.digests import CHUNK
+
+MANNER = Manner()
+QUIET = Manner(quiet=True)
+
+
+class TreeCase(FilesCase):
+    """Trees at both ends."""
+
+    def here(self, top: str = ".") -> dict[str, bytes]:
+        """Read all files of a directory here."""
+        return {
+            os.path.relpath(os.path.join(above, name), top): self.read(os.path.join(above, name))
+            for above, _, names in os.walk(top)
+            for name in names
+        }
+
+    def there(self, top: str = "") -> dict[str, bytes]:
+        """Read all files of a directory at the server."""
+        found: dict[str, bytes] = {}
+        for each in self.store.list(tuple(p.encode() for p in top.split("/") if p)):
+            name = f"{top}/{os.fsdecode(each.name)}".lstrip("/")
+            if each.attributes.kind == "directory":
+                inside = self.there(name)
+                found |= {f"{os.fsdecode(each.name)}/{key}": data for key, data in inside.items()}
+            else:
+                found[os.fsdecode(each.name)] = self.served(name)
+        return found
+
+    def sync(
+        self,
+        local: str,
+        name: str,
+        sending: bool = True,
+        manner: Manner = MANNER,
+        **compared: Any,
+    ) -> Deferred[int]:
+        """Make one tree as another."""
+        return self.start(
+            syncTree(
+                self.reactor,
+                self.server,
+                self.at(name),
+                local,
+                sending=sending,
+                comparison=Comparison(**compared),
+                manner=manner,
+                console=self.console,
+            )
+        )
+
+    def atTerminal(self, answer: bytes) -> None:
+        """Let a person type."""
+        far, near = pty.openpty()
+        self.addCleanup(closed, far)
+        self.addCleanup(closed, near)
+        os.write(far, answer)
+        self.console = Console(near, self.stdout, self.questions.append, self.signals)
+
+
+class SyncTests(TreeCase):
+    """L{syncTree}."""
+
+    def test_bothWays(self) -> None:
+        """A tree is sent and fetched, with modes and times; what is right is left as it is."""
+        self.write("a/x", b"hello")
+        self.write("a/d/y", b"world")
+        os.chmod("a/x", 0o604)
+        os.utime("a/x", ns=(TIME, TIME))
+        self.assertEqual(self.successResultOf(self.sync("a", "/t/u")), 0)
+        self.assertEqual(self.there("t/u"), {"x": b"hello", "d/y": b"world"})
+        self.assertRegex(
+            self.screen.err, r"^netsuite: 2 files sent, 0 unchanged; 10 bytes in 0\.\d s, .*/s\.\n$"
+        )
+        self.assertEqual(self.successResultOf(self.sync("b/c", "/t/u", sending=False)), 0)
+        self.assertEqual(self.here("b/c"), {"x": b"hello", "d/y": b"world"})
+        found = os.stat("b/c/x")
+        self.assertEqual((found.st_mode & 0o777, found.st_mtime_ns), (0o604, TIME))
+        before = len(self.screen.err)
+        self.assertEqual(self.successResultOf(self.sync("b/c/", "/t/u", sending=False)), 0)
+        self.assertRegex(
+            self.screen.err[before:],
+            r"^netsuite: 0 files fetched, 2 unchanged; 0 bytes in .* s\.\n$",
+        )
+
+    def test_quiet(self) -> None:
+        """Nothing is said when nothing is to be said."""
+        self.write("a/x", b"hello")
+        self.assertEqual(self.successResultOf(self.sync("a", "/t", manner=QUIET)), 0)
+        self.assertEqual((self.screen.out, self.screen.err), (b"", ""))
+
+    def test_rules(self) -> None:
+        """Patterns decide in their order, of what is transferred and of what is removed."""
+        for name in ("a.o", "keep.o", "b", "tmp/c"):
+            self.write(f"a/{name}", b"1")
+        self.serve("t/old.o", b"1")
+        self.serve("t/old", b"1")
+        rules = ((True, b"keep.o"), (False, b"*.o"), (False, b"/tmp/"))
+        done = self.sync("a", "/t", delete=True, yes=True, rules=rules)
+        self.assertEqual(self.successResultOf(done), 0)
+        self.assertEqual(sorted(self.there("t")), ["b", "keep.o", "old.o"])
+        done = self.sync("a", "/t", rules=((False, b"[x"),))
+        self.failureResultOf(done, ConfigurationError)
+
+    def test_checksum(self) -> None:
+        """With checksum contents are compared, and not times."""
+        self.serve("t/x", b"hello")
+        self.write("a/x", b"world")
+        os.utime("a/x", ns=(TIME, TIME))
+        self.successResultOf(self.sync("a", "/t"))
+        self.assertEqual(self.served("t/x"), b"hello")
+        self.successResultOf(self.sync("a", "/t", checksum=True))
+        self.assertEqual(self.served("t/x"), b"world")
+
+    def test_clobber(self) -> None:
+        """What is there is left as it is when that is wanted."""
+        self.serve("t/x", b"hello")
+        self.write("a/x", b"other")
+        self.write("a/y", b"new")
+        self.assertEqual(
+            self.successResultOf(self.sync("a", "/t", manner=Manner(clobber=False))), 0
+        )
+        self.assertEqual(self.there("t"), {"x": b"hello", "y": b"new"})
+
+    def test_dryRun(self) -> None:
+        """A dry run prints what would be done, and does nothing; on no terminal, too, it asks
+        nobody."""
+        self.write("a/x", b"hello")
+        self.serve("t/y", b"1")
+        done = self.sync("a", "/t", delete=True, dryRun=True)
+        self.assertEqual(self.successResultOf(done), 0)
+        lines = self.screen.out.decode().splitlines()
+        self.assertEqual(lines[0], "*deleting   y")
+        self.assertEqual(lines[-1], "<f+++++++++ x")
+        self.assertIn(
+            "netsuite: 1 file to transfer, 5 bytes; 0 unchanged, 1 to remove.", self.screen.err
+        )
+        self.assertEqual(self.there("t"), {"y": b"1"})
+
+    def test_dryRunInJson(self) -> None:
+        """The plan of a dry run can be read by programs, of which stdout holds nothing else."""
+        self.write("a/x", b"hello")
+        done = self.sync("a", "/t", dryRun=True, json=True)
+        self.assertEqual(self.successResultOf(done), 0)
+        lines = [json.loads(line) for line in self.screen.out.splitlines()]
+        self.assertEqual([line["do"] for line in lines], ["make", "transfer", "total"])
+        self.assertEqual(self.screen.err, "")
+
+    def test_json(self) -> None:
+        """What was done can be read by programs."""
+        self.write("a/x", b"hello")
+        self.serve("t/y/z", b"1")
+        self.write("a/y", b"a file where the server has a directory")
+        self.write(b"a/\xff", b"hello")
+        done = self.sync("a", "/t", json=True)
+        self.assertEqual(self.successResultOf(done), INCOMPLETE)
+        found = json.loads(self.screen.out)
+        self.assertEqual((found["files"], found["bytes"], found["failed"]), (2, 10, 1))
+        [failure] = found["failures"]
+        self.assertEqual((failure["name"], failure["code"]), ("y", "conflict"))
+        self.assertEqual(self.screen.err, "")
+
+    def test_deleteAsks(self) -> None:
+        """Before anything is removed a person is asked, and without one nothing is."""
+        self.write("a/x", b"hello")
+        for name in ("a\x1b[2J", "b", "c", "d"):
+            self.serve(f"t/{name}", b"1")
+        error = self.failureResultOf(self.sync("a", "/t", delete=True), ConfigurationError).value
+        self.assertIn("--yes", error.sentence)
+        for answer in (b"\n", b"n\n", b"no\n", b"what?\n"):
+            self.atTerminal(answer)
+            done = self.sync("a", "/t", delete=True)
+            self.assertEqual(self.successResultOf(done), DECLINED)
+            self.assertEqual(len(self.there("t")), 4)
+        self.assertEqual(
+            self.questions[-1],
+            "netsuite: Remove 4 files and directories ('d', 'c', 'b', ...)? [y/N] ",
+        )
+        self.assertEqual(self.screen.err, 4 * "netsuite: nothing was done.\n")
+        self.atTerminal(b"Yes\n")
+        self.assertEqual(self.successResultOf(self.sync("a", "/t", delete=True)), 0)
+        self.assertEqual(list(self.there("t")), ["x"])
+        self.assertIn("4 removed", self.screen.err)
+        self.assertNotIn("\x1b", "".join(self.questions))
+
+    def test_nothingToDelete(self) -> None:
+        """Nobody is asked when there is nothing to remove."""
+        self.write("a/x", b"hello")
+        self.atTerminal(b"n\n")
+        self.assertEqual(self.successResultOf(self.sync("a", "/t", delete=True)), 0)
+        self.assertEqual(self.questions, [])
+
+    def test_incomplete(self) -> None:
+        """When some of it fails the rest is done; what failed is told, and nothing is removed."""
+        for number in range(MAX_TOLD + 3):
+            self.write(f"a/{number:02}", b"1")
+            self.serve(f"t/{number:02}/old", b"1")
+        self.write("a/x", b"hello")
+        self.serve("t/y", b"1")
+        os.symlink("x", "a/link")
+        done = self.sync("a", "/t", delete=True, yes=True, manner=Manner(clobber=False))
+        self.assertEqual(self.successResultOf(done), INCOMPLETE)
+        lines = self.screen.err.splitlines()
+        self.assertEqual(self.served("t/x"), b"hello")
+        self.assertEqual(self.served("t/y"), b"1")
+        self.assertTrue(lines[0].startswith("netsuite: 00: "), lines)
+        self.assertEqual(lines[MAX_TOLD], "netsuite: 3 more failed.")
+        self.assertEqual(
+            lines[MAX_TOLD + 1], "netsuite: 1 entry was not removed, as something else had failed."
+        )
+        self.assertEqual(
+            lines[MAX_TOLD + 2],
+            "netsuite: skipped 1 entry, which is neither file nor directory: 'link'.",
+        )
+        self.assertIn("1 file sent, 0 unchanged, 23 failed; ", lines[-1])
+
+    def test_noSource(self) -> None:
+        """A tree that is not there is not made, and removes nothing."""
+        self.serve("t/x", b"1")
+        self.write("file", b"1")
+        self.failureResultOf(self.sync("no", "/t", delete=True, yes=True), NotFound)
+        self.failureResultOf(self.sync("file", "/t"), Conflict)
+        self.failureResultOf(self.sync("file", "/t", sending=False), Conflict)
+        self.failureResultOf(self.sync("file/d", "/t", sending=False), Conflict)
+        self.failureResultOf(self.sync("b", "/no", sending=False), NotFound)
+        self.assertEqual(os.listdir("."), ["file"])
+        self.assertEqual(self.there("t"), {"x": b"1"})
+
+    def test_link(self) -> None:
+        """A link that is named stands for the directory to which it leads."""
+        self.write("a/x", b"hello")
+        os.symlink("a", "link")
+        self.assertEqual(self.successResultOf(self.sync("link", "/t")), 0)
+        self.assertEqual(self.there("t"), {"x": b"hello"})
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C leaves whole files and what another run goes on with, and says so."""
+        data = bytes(5 * CHUNK - 1) + b"1"
+        for number in range(4):
+            self.write(f"a/{number}", os.urandom(64) + data)
+        command = syncTree(
+            self.reactor,
+            self.server,
+            self.at("/t"),
+            "a",
+            sending=True,
+            comparison=Comparison(),
+            manner=MANNER,
+            console=self.console,
+        )
+        done = Deferred.fromCoroutine(command)
+        for _ in range(40):
+            self.part()
+        self.assertNoResult(done)
+        self.signals.post(signal.SIGTERM)
+        self.go(done)
+        self.assertEqual(self.successResultOf(done), 143)
+        self.assertEqual(self.screen.err, f"netsuite: {KEPT}\n")
+        self.assertEqual(self.successResultOf(self.sync("a", "/t")), 0)
+        self.assertEqual(self.there("t"), self.here("a"))
+
+    def test_connectionLost(self) -> None:
+        """A tree is gone on with over a new connection; files that were done are told, too."""
+        self.write("a/x", b"hello")
+        self.write("a/y", b"hello")
+        real, tries = syncing.sync, []
+
+        def once(source: Any, target: Any, options: Any, **more: Any) -> Deferred[Any]:
+            tries.append(options)
+            if len(tries) > 1:
+                return real(source, target, options, **more)
+            more["progress"].planned(2, 10)
+            more["progress"].finished(b"z", "new")
+            return fail(ConnectionFailed("It is gone."))
+
+        self.patch(filestree, "sync", once)
+        self.assertEqual(self.successResultOf(self.sync("a", "/t")), 0)
+        self.assertEqual(
+            self.screen.err.splitlines()[0], "netsuite: It is gone. It is tried again in 1 s."
+        )
+        self.assertIn("3 files sent", self.screen.err)
+
+    def test_options(self) -> None:
+        """Trees are not waited for on the disk, unless that is wanted; confirmation is once."""
+        self.assertFalse(Comparison().options(MANNER, yes=False).durable)
+        self.assertFalse(Comparison().options(Manner(durable=False), yes=False).durable)
+        self.assertTrue(Comparison().options(Manner(durable=True), yes=False).durable)
+        self.assertTrue(Comparison(delete=True).options(MANNER, yes=True).yes)
+
+
+class GetTests(TreeCase):
+    """L{getTree}."""
+
+    def get(self, name: str, local: str = "") -> int:
+        """Get a tree."""
+        return self.status(
+            getTree(self.reactor, self.server, self.at(name), local, QUIET, self.console)
+        )
+
+    def test_names(self) -> None:
+        """A tree comes under its own name, what is in it without that, and again the same."""
+        self.serve("t/d/x", b"hello")
+        for name, local, found in (
+            ("/t", "", "t/d/x"),
+            ("/t", "", "t/d/x"),
+            ("/t", "b", "b/t/d/x"),
+            ("/t/", "c", "c/d/x"),
+            ("/t/", "c", "c/d/x"),
+            ("/t/d", "e", "e/d/x"),
+            ("/", "f", "f/t/d/x"),
+        ):
+            self.assertEqual(self.get(name, local), 0)
+            self.assertEqual(self.read(found), b"hello")
+        self.assertEqual(sorted(os.listdir(".")), ["b", "c", "e", "f", "t"])
+
+    def test_file(self) -> None:
+        """A file is got as without -r."""
+        self.serve("x", b"hello")
+        self.assertEqual(self.get("/x", "y"), 0)
+        self.assertEqual(self.here(), {"y": b"hello"})
+
+    def test_missing(self) -> None:
+        """What is not there leaves nothing here."""
+        done = self.start(
+            getTree(self.reactor, self.server, self.at("/t"), "", QUIET, self.console)
+        )
+        self.failureResultOf(done, NotFound)
+        self.assertEqual(os.listdir("."), [])
+
+
+class PutTests(TreeCase):
+    """L{putTrees}."""
+
+    def put(self, *words: str, manner: Manner = QUIET) -> int:
+        """Put trees."""
+        *paths, name = words
+        return self.status(
+            putTrees(self.reactor, self.server, paths, self.at(name), manner, self.console)
+        )
+
+    def test_names(self) -> None:
+        """A tree goes under its own name, what is in it without that, and again the same."""
+        self.write("a/d/x", b"hello")
+        for path, name, found in (
+            ("a", "/", "a/d/x"),
+            ("a", "/", "a/d/x"),
+            ("a", "/b", "b/a/d/x"),
+            ("a/", "/c", "c/d/x"),
+            ("a/", "/c", "c/d/x"),
+            ("a/.", "/e/", "e/d/x"),
+        ):
+            self.assertEqual(self.put(path, name), 0)
+            self.assertEqual(self.served(found), b"hello")
+        self.assertEqual(self.names(), [b"a", b"b", b"c", b"e"])
+
+    def test_mixed(self) -> None:
+        """Files and trees go together; when one fails the others do not."""
+        self.serve("t/a/x", b"1")
+        self.write("a/x/y", b"a directory where the server has a file")
+        self.write("b/x", b"hello")
+        self.write("z", b"world")
+        self.assertEqual(self.put("a", "b", "z", "/t"), INCOMPLETE)
+        self.assertEqual(self.there("t"), {"a/x": b"1", "b/x": b"hello", "z": b"world"})
+
+    def test_file(self) -> None:
+        """One file is put as without -r."""
+        self.write("x", b"hello")
+        self.assertEqual(self.put("x", "/y"), 0)
+        self.assertEqual(self.there(), {"y": b"hello"})
+
+
+class WordsTests(FilesCase):
+    """What is written for programs."""
+
+    def test_names(self) -> None:
+        """A name in JSON is text, or bytes that were no text."""
+        self.assertEqual(nameInJson(b"a\n"), {"name": "a\n"})
+        self.assertEqual(nameInJson(b"\xff"), {"name64": "/w=="})
+        self.assertEqual(nameInJson(b""), {"name": "."})
+
+    def test_pieces(self) -> None:
+        """A long plan is printed in pieces, all of it."""
+        pieces = list(inPieces(str(number) for number in range(LINES + 1)))
+        self.assertEqual(len(pieces), 2)
+        self.assertEqual(len(b"".join(pieces).splitlines()), LINES + 1)
+        self.assertEqual(ADDRESS, str(self.at("/x")).removesuffix(":/x"))

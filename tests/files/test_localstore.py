@@ -1,0 +1,936 @@
+"""
+Stores on the disk: the contract, links wherever they can be, what is no file, and races.
+
+C{NETSUITE_RACE_SECONDS} is how long each race goes on, so that they can be run for longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import gc
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.trial.unittest import SkipTest
+
+from tests.files import storecontract
+from tests.files.storecontract import LONG, OWNER, digestsOf, get, names, put, writeChunks
+from tests.files.tree import SECRET, descriptors, makeTree, write
+from twisted_netsuite.errors import (
+    Conflict,
+    Denied,
+    LimitExceeded,
+    NetsuiteError,
+    NotFound,
+    StorageFailed,
+)
+from twisted_netsuite.files import localstore, openat2
+from twisted_netsuite.files.digests import combined
+from twisted_netsuite.files.localstore import LocalStore
+from twisted_netsuite.files.names import Parts, split
+from twisted_netsuite.files.root import Links, Root
+from twisted_netsuite.files.store import Wanted
+
+RACE_SECONDS = float(os.environ.get("NETSUITE_RACE_SECONDS", "0.02"))
+
+INSIDE = b"inside of the root"
+
+#: Ways to resolve names: which links are followed, and whether the kernel does it.
+WAYS: tuple[tuple[Links, bool], ...] = (
+    ("never", True),
+    ("never", False),
+    ("inside", True),
+    ("inside", False),
+)
+
+Look = tuple[object, ...]
+
+
+def look(path: str, times: bool) -> Look:
+    """Take down all that can be seen of something, without following it."""
+    status = os.lstat(path)
+    content: object = None
+    if stat.S_ISLNK(status.st_mode):
+        content = os.readlink(path)
+    elif stat.S_ISREG(status.st_mode):
+        with open(path, "rb") as file:
+            content = file.read()
+    mtime = None if stat.S_ISDIR(status.st_mode) and not times else status.st_mtime_ns
+    return (status.st_ino, status.st_mode, mtime, status.st_nlink, content)
+
+
+def lookBelow(path: str, served: str | None = None) -> dict[str, Look]:
+    """
+    Take down a whole tree.
+
+    @param served: where directories may get another time, as files that are written come and go.
+    """
+    found = {path: look(path, path != served)}
+    for directory, directories, files in os.walk(path):
+        for name in (*directories, *files):
+            below = os.path.join(directory, name)
+            outside = served is None or not below.startswith(served)
+            found[below] = look(below, outside)
+    return found
+
+
+class LocalCase(storecontract.StoreCase):
+    """
+    Serves an empty directory, resolving names in one of the ways.
+
+    @cvar links: which links are followed.
+    @cvar kernel: whether the kernel resolves whole names.
+    """
+
+    links: Links = "never"
+    kernel = True
+
+    def setUp(self) -> None:
+        self.directory = os.path.abspath(self.mktemp())
+        self.path = makeTree(self.directory)
+        self.store = self.opened(self.links, self.kernel)
+
+    def opened(self, links: Links, kernel: bool) -> LocalStore:
+        """Open the store until the end of the test."""
+        store = LocalStore(Root(self.path, links, kernel))
+        self.addCleanup(store.close)
+        return store
+
+    def within(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    @contextlib.contextmanager
+    def failing(self, name: str, number: int) -> Iterator[None]:
+        """Let a system call fail."""
+
+        def fail(*args: object, **kwargs: object) -> Any:
+            raise OSError(number, os.strerror(number))
+
+        patch = self.patch(os, name, fail)
+        yield
+        patch.restore()
+
+
+class KernelContractTests(LocalCase, storecontract.StoreContract):
+    """The contract, with names that the kernel resolves."""
+
+
+class WalkContractTests(LocalCase, storecontract.StoreContract):
+    """The contract, with names that are walked part by part."""
+
+    kernel = False
+
+
+class LinksContractTests(LocalCase, storecontract.StoreContract):
+    """The contract, where links are followed."""
+
+    links: Links = "inside"
+
+
+class StepwiseRenameContractTests(LocalCase, storecontract.StoreContract):
+    """The contract, where the kernel cannot rename without replacing."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(openat2, "_renameat2", None)
+
+
+def read(store: LocalStore, parts: Parts) -> bytes:
+    """Look at a file, read it, and digest it."""
+    store.stat(parts)
+    return get(store, parts)
+
+
+#: What reads; links at the last part are followed by these where any are.
+READS: dict[str, Callable[[LocalStore, Parts], object]] = {
+    "stat": lambda store, parts: store.stat(parts),
+    "list": lambda store, parts: [*store.list(parts)],
+    "source": read,
+}
+
+#: What changes something; none of it follows a link at the last part.
+WRITES: dict[str, Callable[[LocalStore, Parts], object]] = {
+    "target": lambda store, parts: put(store, parts, b"new"),
+    "resumable": lambda store, parts: put(store, parts, b"new", source=b"s"),
+    "mkdir": lambda store, parts: store.makeDirectory(parts, 0o700, False),
+    "mkdir -p": lambda store, parts: store.makeDirectory(parts, None, True),
+    "rename": lambda store, parts: store.rename(parts, (b"renamed",), True),
+    "rename -n": lambda store, parts: store.rename(parts, (b"renamed",), False),
+    "rename to": lambda store, parts: store.rename((b"own",), parts, True),
+    "rename -n to": lambda store, parts: store.rename((b"own",), parts, False),
+    "remove": lambda store, parts: store.remove(parts),
+    "chmod": lambda store, parts: store.change(parts, 0o711, None),
+    "utimes": lambda store, parts: store.change(parts, None, 1),
+}
+
+#: Where links can lead that leave the root, as seen from the root.
+OUTSIDE = ("..", "../outside", "../secret", "../root", "/", "/etc/passwd", "real/../..", "out")
+
+
+class LinkTests(LocalCase):
+    """Links at every place of a name, for everything that can be done with it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        os.makedirs(self.within("real/sub"))
+        outside = os.path.join(self.directory, "outside")
+        os.makedirs(os.path.join(outside, "sub"))
+        write(os.path.join(outside, "f"), SECRET)
+        write(self.within("real/f"), INSIDE)
+        write(self.within("own"), INSIDE)
+        os.symlink("../outside", self.within("out"))
+
+    def nothing(self, store: LocalStore, parts: Parts, *errors: type[NetsuiteError]) -> None:
+        """Expect that nothing can be done with a name, and that nothing is done."""
+        for name, work in {**READS, **WRITES}.items():
+            self.nothingBy(store, name, work, parts, *errors)
+
+    def nothingBy(
+        self,
+        store: LocalStore,
+        name: str,
+        work: Callable[[LocalStore, Parts], object],
+        parts: Parts,
+        *errors: type[NetsuiteError],
+    ) -> None:
+        """Expect that something cannot be done with a name, and is not."""
+        before, opened = lookBelow(self.directory, self.path), descriptors()
+        try:
+            result = work(store, parts)
+        except errors:
+            pass
+        else:
+            self.fail(f"{name} of {parts} has done something: {result}")
+        self.assertEqual(lookBelow(self.directory, self.path), before, (name, parts))
+        self.assertEqual(descriptors(), opened, (name, parts))
+
+    def test_outside(self) -> None:
+        """Nothing is done through a link that leads out, wherever it is in a name."""
+        for links, kernel in WAYS:
+            store = self.opened(links, kernel)
+            for target in OUTSIDE:
+                for place in ("link", "real/link"):
+                    deeper = place != "link" and not target.startswith("/")
+                    os.symlink(f"../{target}" if deeper else target, self.within(place))
+                    parts = split(place.encode())
+                    for name in (
+                        (*parts, b"f"),
+                        (*parts, b"sub"),
+                        (*parts, b"missing"),
+                        (*parts, b"outside", b"f"),
+                        (*parts, b"root", b"own"),
+                    ):
+                        self.nothing(store, name, Denied)
+                    self.nothing(store, parts, Denied, Conflict)
+                    os.unlink(self.within(place))
+
+    def test_never(self) -> None:
+        """Where links are never followed nothing is done through one that leads inside, either."""
+        for kernel in (True, False):
+            store = self.opened("never", kernel)
+            for target in ("real", "real/sub/..", ".", "own", "missing", "link"):
+                os.symlink(target, self.within("link"))
+                for parts in ((b"link", b"f"), (b"link", b"sub"), (b"link", b"sub", b"new")):
+                    self.nothing(store, parts, Denied)
+                self.nothing(store, (b"link",), Denied, Conflict)
+                os.unlink(self.within("link"))
+
+    def test_insideMiddle(self) -> None:
+        """A link that leads inside is followed in the middle of a name, by everything."""
+        for kernel in (True, False):
+            store = self.opened("inside", kernel)
+            for target in ("real", "real/sub/..", "./real/", "other"):
+                os.symlink(target, self.within("link"))
+                os.symlink("real/sub/../../real", self.within("other"))
+                self.assertEqual(store.stat((b"link", b"f")).size, len(INSIDE))
+                self.assertEqual(names(store, (b"link", b"sub")), set())
+                self.assertEqual(get(store, (b"link", b"f")), INSIDE)
+                put(store, (b"link", b"new"), b"new", source=b"s")
+                self.assertEqual(get(store, (b"real", b"new")), b"new")
+                store.change((b"link", b"new"), 0o604, 10**18)
+                self.assertEqual(store.stat((b"real", b"new")).mode, 0o604)
+                store.makeDirectory((b"link", b"d"), None, False)
+                store.makeDirectory((b"link", b"e", b"f"), None, True)
+                store.rename((b"link", b"new"), (b"link", b"d", b"new"), False)
+                store.rename((b"link", b"d", b"new"), (b"own",), True)
+                store.rename((b"own",), (b"link", b"new"), False)
+                for parts in ((b"new",), (b"d",), (b"e", b"f"), (b"e",)):
+                    store.remove((b"link", *parts))
+                write(self.within("own"), INSIDE)
+                self.assertEqual(names(store, (b"real",)), {b"f", b"sub"})
+                os.unlink(self.within("link"))
+                os.unlink(self.within("other"))
+
+    def test_insideLast(self) -> None:
+        """A link at the end of a name is followed by what reads, and by nothing else; it stays."""
+        for kernel in (True, False):
+            store = self.opened("inside", kernel)
+            for target in ("real/f", "real", "real/../own"):
+                os.symlink(target, self.within("link"))
+                followed = store.stat((b"link",))
+                self.assertEqual(
+                    followed, store.stat(split(target.replace("real/..", "").encode()))
+                )
+                if followed.kind == "file":
+                    self.assertEqual(get(store, (b"link",)), INSIDE)
+                else:
+                    self.assertEqual(names(store, (b"link",)), {b"f", b"sub"})
+                for name, work in WRITES.items():
+                    self.nothingBy(store, name, work, (b"link",), Denied, Conflict)
+                os.unlink(self.within("link"))
+
+    def test_nowhere(self) -> None:
+        """Through a link to nowhere, to a file or in a circle nothing is done."""
+        for kernel in (True, False):
+            store = self.opened("inside", kernel)
+            for target in ("missing", "own/", "own", "link", "real/f/.."):
+                os.symlink(target, self.within("link"))
+                for parts in ((b"link", b"f"), (b"link", b"sub", b"f")):
+                    self.nothing(store, parts, Denied, NotFound)
+                for name, work in WRITES.items():
+                    self.nothingBy(store, name, work, (b"link",), Denied, Conflict)
+                os.unlink(self.within("link"))
+
+    def test_list(self) -> None:
+        """A list leaves links out, so that who follows it never goes in a circle."""
+        for target in ("real", "own", "..", "missing", "."):
+            os.symlink(target, self.within("link"))
+            for links, kernel in WAYS:
+                self.assertEqual(names(self.opened(links, kernel)), {b"real", b"own"})
+            os.unlink(self.within("link"))
+
+    def test_clean(self) -> None:
+        """Cleaning follows no links, and what it finds behind none stays."""
+        outside = os.path.join(self.directory, "outside")
+        for name in (b"partial-", b"journal-"):
+            write(os.path.join(outside, f".netsuite-{name.decode()}{'0' * 32}"), b"x")
+        os.symlink("../../outside", self.within("real/out"))
+        os.symlink("../outside/f", self.within(".netsuite-partial-" + "0" * 32))
+        before = lookBelow(outside)
+        for links, kernel in WAYS:
+            self.opened(links, kernel).clean(0)
+        self.assertEqual(lookBelow(outside), before)
+
+
+class OtherKindsTests(LocalCase):
+    """What is neither a regular file nor a directory."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        write(self.within("own"), INSIDE)
+        self.paths = {b"fifo": self.within("fifo"), b"socket": self.within("socket")}
+        os.mkfifo(self.paths[b"fifo"])
+        listening = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listening.close)
+        before = os.getcwd()
+        os.chdir(self.path)
+        try:
+            listening.bind("socket")
+        finally:
+            os.chdir(before)
+        with contextlib.suppress(PermissionError):
+            os.mknod(self.within("zero"), stat.S_IFCHR | 0o666, os.makedev(1, 5))
+            self.paths[b"zero"] = self.within("zero")
+
+    def test_refused(self) -> None:
+        """Nothing is done with them, and they are not even opened, which some would notice."""
+        opens = watchOpens(self.paths.values())
+        self.addCleanup(os.close, opens)
+        before = lookBelow(self.path, self.path)
+        for links, kernel in WAYS:
+            store = self.opened(links, kernel)
+            for name in self.paths:
+                for work in (READS["stat"], READS["source"], *WRITES.values()):
+                    self.assertRaises((Denied, Conflict), work, store, (name,))
+                self.assertRaises(NotFound, store.list, (name,))
+                self.assertRaises(NotFound, store.stat, (name, b"x"))
+            self.assertEqual(names(store), {b"own"})
+        self.assertEqual(lookBelow(self.path, self.path), before)
+        self.assertRaises(BlockingIOError, os.read, opens, 4096)
+
+    def test_watched(self) -> None:
+        """If they were opened it would be seen."""
+        opens = watchOpens(self.paths.values())
+        self.addCleanup(os.close, opens)
+        os.close(os.open(self.paths[b"fifo"], os.O_RDONLY | os.O_NONBLOCK))
+        self.assertTrue(os.read(opens, 4096))
+
+    def test_late(self) -> None:
+        """A FIFO that comes after the look is not opened, nor waited for."""
+        fstat, swaps = os.fstat, [1]
+
+        def swapping(descriptor: int) -> os.stat_result:
+            looked = fstat(descriptor)
+            if swaps and stat.S_ISREG(looked.st_mode):
+                swaps.pop()
+                os.unlink(self.within("own"))
+                os.rename(self.paths[b"fifo"], self.within("own"))
+            return looked
+
+        opens = watchOpens([self.paths[b"fifo"]])
+        self.addCleanup(os.close, opens)
+        self.patch(os, "fstat", swapping)
+        self.assertEqual(self.get(b"own"), INSIDE)
+        self.assertEqual(swaps, [])
+        self.assertRaises(BlockingIOError, os.read, opens, 4096)
+
+    def test_removeDirectory(self) -> None:
+        """A directory that holds one is not empty, and stays."""
+        os.mkdir(self.within("d"))
+        os.rename(self.paths[b"fifo"], self.within("d/fifo"))
+        self.refused(Conflict, self.store.remove, (b"d",))
+
+
+def watchOpens(paths: Any) -> int:
+    """Have a descriptor from which there is something to read once one of these is opened."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    for path in paths:
+        if libc.inotify_add_watch(descriptor, os.fsencode(path), 0x20) < 0:  # IN_OPEN
+            raise SkipTest("there is no inotify")
+    return int(descriptor)
+
+
+class ReservedTests(LocalCase):
+    """Names that are the service's own."""
+
+    def test_hidden(self) -> None:
+        """They are not listed, and a directory with one that is nobody's stays."""
+        os.mkdir(self.within("d"))
+        write(self.within("d/.netsuite-something"), b"x")
+        write(self.within(".netsuite-partial-x"), b"x")
+        self.assertEqual(names(self.store), {b"d"})
+        self.assertEqual(names(self.store, (b"d",)), set())
+        self.refused(Conflict, self.store.remove, (b"d",))
+        self.assertEqual(os.listdir(self.within("d")), [".netsuite-something"])
+
+    def test_removeWriting(self) -> None:
+        """A directory in which somebody is writing stays, and what is written too."""
+        os.mkdir(self.within("d"))
+        target = self.begin(b"d/f", len(LONG), source=b"s")
+        writeChunks(target, LONG, 0, 1, 2)
+        self.refused(Conflict, self.store.remove, (b"d",))
+        target.commit(combined(digestsOf(LONG)))
+        self.assertEqual(self.get(b"d/f"), LONG)
+
+
+class ModeTests(LocalCase):
+    """Permissions."""
+
+    def test_kept(self) -> None:
+        """What an administrator has set on a directory stays; files lose it with a new mode."""
+        os.mkdir(self.within("d"))
+        os.chmod(self.within("d"), 0o3775)
+        self.store.change((b"d",), 0o755, None)
+        self.assertEqual(stat.S_IMODE(os.stat(self.within("d")).st_mode), 0o3755)
+        self.assertEqual(self.store.stat((b"d",)).mode, 0o755)
+        write(self.within("f"), b"")
+        os.chmod(self.within("f"), 0o6755)
+        self.store.change((b"f",), 0o6755, None)
+        self.assertEqual(stat.S_IMODE(os.stat(self.within("f")).st_mode), 0o755)
+
+    def test_inherited(self) -> None:
+        """A directory that gets a mode has the group's bit of the one that it is in."""
+        os.mkdir(self.within("d"))
+        os.chmod(self.within("d"), 0o2755)
+        self.store.makeDirectory((b"d", b"e"), 0o711, False)
+        self.assertEqual(stat.S_IMODE(os.stat(self.within("d/e")).st_mode), 0o2711)
+
+    def test_umask(self) -> None:
+        """The umask counts where no mode is given, and not where one is."""
+        self.addCleanup(os.umask, os.umask(0o027))
+        self.store.makeDirectory((b"a",), None, False)
+        self.store.makeDirectory((b"b", b"c"), 0o777, True)
+        for name, mode in ((b"a", 0o750), (b"b", 0o750), (b"b/c", 0o777)):
+            self.assertEqual(self.store.stat(split(name)).mode, mode)
+
+    def test_locked(self) -> None:
+        """A directory can be made, and opened up again, with a mode that locks out its owner."""
+        if os.geteuid() == 0:
+            os.chmod(self.directory, 0o755)
+            os.chown(self.path, 65534, 65534)
+            self.addCleanup(os.seteuid, 0)
+            os.seteuid(65534)
+        self.store.makeDirectory((b"d",), 0, False)
+        self.assertEqual(self.store.stat((b"d",)).mode, 0)
+        self.refused(Denied, self.store.list, (b"d",))
+        self.refused(Denied, self.store.stat, (b"d", b"f"))
+        self.store.change((b"d",), 0o700, None)
+        self.assertEqual(names(self.store, (b"d",)), set())
+
+    def test_others(self) -> None:
+        """What the server's account may not do is denied, and told."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give files away")
+        write(self.within("f"), b"x")
+        os.chmod(self.within("f"), 0o600)
+        os.mkdir(self.within("d"))
+        os.chmod(self.directory, 0o755)
+        self.addCleanup(os.seteuid, 0)
+        os.seteuid(65534)
+        for work, *args in (
+            (self.store.source, (b"f",)),
+            (self.store.remove, (b"f",)),
+            (self.store.rename, (b"f",), (b"g",), True),
+            (self.store.rename, (b"f",), (b"g",), False),
+            (self.store.change, (b"f",), 0o666, None),
+            (self.store.change, (b"f",), None, 1),
+            (self.store.makeDirectory, (b"e",), None, False),
+            (self.store.makeDirectory, (b"e", b"f"), None, True),
+            (self.store.target, (b"g",), Wanted(1), OWNER),
+        ):
+            self.assertIn("permission", self.refused(Denied, work, *args))
+
+
+class ListTests(LocalCase):
+    """Lists of what changes, and of what is large."""
+
+    def test_streams(self) -> None:
+        """A list is read as it is taken, not before."""
+        for number in range(3000):
+            write(self.within(f"{number}"), b"")
+        taken = iter(self.store.list(()))
+        first = {next(taken).name for _ in range(10)}
+        for number in range(3000):
+            os.unlink(self.within(f"{number}"))
+        # What the system has read ahead has vanished, and is left out; all else was never read.
+        rest = [entry.name for entry in taken]
+        self.assertEqual((len(first), rest), (10, []))
+
+    def test_vanished(self) -> None:
+        """What vanishes after it was read, and before it was looked at, is left out."""
+        for name in ("a", "b", "c"):
+            write(self.within(name), b"")
+        entries = self.store.list(())
+        first = next(entries).name
+        gone = ({b"a", b"b", b"c"} - {first}).pop()
+        os.unlink(self.within(gone.decode()))
+        self.assertEqual({first, *(entry.name for entry in entries)}, {b"a", b"b", b"c"} - {gone})
+
+    def test_failing(self) -> None:
+        """A directory that fails while it is read says so, and holds nothing after that."""
+        write(self.within("a"), b"")
+        before = descriptors()
+        with self.failing("scandir", errno.EMFILE):
+            self.refused(LimitExceeded, self.store.list, ())
+
+        class Failing:
+            def __iter__(self) -> Failing:
+                return self
+
+            def __next__(self) -> object:
+                raise OSError(errno.EIO, "Input/output error")
+
+            def close(self) -> None:
+                """Hold nothing."""
+
+        self.patch(os, "scandir", lambda descriptor: Failing())
+        entries = self.store.list(())
+        self.assertRaises(StorageFailed, next, entries)
+        self.assertEqual(descriptors(), before)
+
+    def test_removed(self) -> None:
+        """A list of a directory that was removed meanwhile just ends."""
+        os.mkdir(self.within("d"))
+        entries = self.store.list((b"d",))
+        os.rmdir(self.within("d"))
+        self.assertEqual([*entries], [])
+
+
+class RenameTests(LocalCase):
+    """Renames, beyond the contract."""
+
+    def test_oneFile(self) -> None:
+        """Of two names of one file the old one goes."""
+        write(self.within("f"), INSIDE)
+        os.link(self.within("f"), self.within("g"))
+        self.store.rename((b"f",), (b"f",), True)
+        self.store.rename((b"f",), (b"g",), True)
+        self.assertEqual(os.listdir(self.path), ["g"])
+
+    def test_fileSystems(self) -> None:
+        """What is on another file system is not moved, and that is said."""
+        write(self.within("f"), INSIDE)
+        self.patch(openat2, "_renameat2", None)
+        with self.failing("link", errno.EXDEV):
+            sentence = self.refused(Denied, self.store.rename, (b"f",), (b"g",), False)
+        self.assertIn("another file system", sentence)
+
+    def test_faults(self) -> None:
+        """What the disk answers is told, and nothing has changed."""
+        for name in ("f", "g"):
+            write(self.within(name), INSIDE)
+        before = lookBelow(self.path, self.path)
+        for call, work in (
+            ("rename", lambda: self.store.rename((b"f",), (b"g",), True)),
+            ("mkdir", lambda: self.store.makeDirectory((b"d",), None, False)),
+            ("mkdir", lambda: self.store.makeDirectory((b"d", b"e"), None, True)),
+            ("unlink", lambda: self.store.remove((b"f",))),
+            ("chmod", lambda: self.store.change((b"f",), 0o600, None)),
+            ("utime", lambda: self.store.change((b"f",), None, 1)),
+        ):
+            for number, error in (
+                (errno.ENOSPC, StorageFailed),
+                (errno.EDQUOT, StorageFailed),
+                (errno.EIO, StorageFailed),
+                (errno.EROFS, StorageFailed),
+                (errno.EACCES, Denied),
+                (errno.EMFILE, LimitExceeded),
+            ):
+                with self.failing(call, number):
+                    self.refused(error, work)
+        self.assertEqual(lookBelow(self.path, self.path), before)
+
+
+class CleanTests(LocalCase):
+    """Cleaning, beyond the contract."""
+
+    def leave(self, name: bytes) -> None:
+        """Leave something that is to be cleaned."""
+        target = self.begin(name, len(LONG), source=b"s")
+        writeChunks(target, LONG, 0)
+        target.keep()
+
+    def test_wide(self) -> None:
+        """Cleaning needs no more descriptors for many directories than for few."""
+        for number in range(600):
+            os.mkdir(self.within(f"{number}"))
+        self.leave(b"599/f")
+        before = descriptors()
+        self.assertTrue(self.store.clean(0) >= 1)
+        self.assertEqual(descriptors(), before)
+
+    def test_deep(self) -> None:
+        """Directories that are too deep to have a name are left alone."""
+        os.makedirs(self.within("/".join(["d"] * 200)))
+        self.leave(b"d/" * 63 + b"f")
+        before = descriptors()
+        self.assertTrue(self.store.clean(0) >= 1)
+        self.assertEqual(descriptors(), before)
+
+    def test_unreadable(self) -> None:
+        """A directory that cannot be read does not keep the others from being cleaned."""
+        os.mkdir(self.within("d"))
+        self.leave(b"f")
+        opened, scandir = os.open, os.scandir
+
+        def refusing(path: Any, *args: Any, **kwargs: Any) -> int:
+            if path == "d":
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return opened(path, *args, **kwargs)
+
+        self.patch(os, "open", refusing)
+        self.assertTrue(self.store.clean(0) >= 1)
+        self.leave(b"f")
+
+        def exhausted(path: Any) -> Any:
+            if os.readlink(f"/proc/self/fd/{path}").endswith("/d"):
+                raise OSError(errno.EMFILE, "Too many open files")
+            return scandir(path)
+
+        self.patch(os, "open", opened)
+        self.patch(os, "scandir", exhausted)
+        before = descriptors()
+        self.assertTrue(self.store.clean(0) >= 1)
+        self.assertEqual(descriptors(), before)
+
+
+#: What is called of the system; in a swap test something moves after each of these calls.
+CALLS = (
+    *("open", "dup", "stat", "fstat", "mkdir", "rmdir", "unlink", "rename", "link", "chmod"),
+    *("utime", "scandir", "listdir", "readlink"),
+)
+
+
+class Steps:
+    """Counts calls of the system, and does something once after one of them."""
+
+    def __init__(self, case: LocalCase, at: int, swap: Callable[[], None]) -> None:
+        self.made, self._at, self._swap, self._counting = 0, at, swap, True
+        owners = [(os, name) for name in CALLS]
+        owners += [(openat2, "openBeneath"), (localstore, "renameNoReplace")]
+        self._patches = [case.patch(o, name, self._after(getattr(o, name))) for o, name in owners]
+
+    def _after(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if self._counting:
+                    self.made += 1
+                    if self.made == self._at:
+                        self._counting = False
+                        self._swap()
+                        self._counting = True
+
+        return counted
+
+    def restore(self) -> None:
+        """Call the system as ever."""
+        for patch in self._patches:
+            patch.restore()
+
+
+class SwapTests(LocalCase):
+    """A name that becomes a link to outside between any two calls of the system."""
+
+    built = 0
+
+    def build(self) -> str:
+        """Make a root, and the same beside it, with other contents."""
+        self.built += 1
+        directory = os.path.join(self.directory, str(self.built))
+        for top, content in (("root/d", INSIDE), ("outside", SECRET)):
+            for name in ("empty", "left"):
+                os.makedirs(os.path.join(directory, top, name))
+            write(os.path.join(directory, top, "f"), content)
+            for kind in ("partial", "journal"):
+                name = f"left/.netsuite-{kind}-{'0' * 32}"
+                write(os.path.join(directory, top, name), content)
+        os.mkdir(os.path.join(directory, "outside/new"))
+        write(os.path.join(directory, "root/own"), INSIDE)
+        return directory
+
+    def everyStep(self, work: Callable[[LocalStore, Parts], object], parts: Parts) -> None:
+        """Do something, and swap each part of its name after each call."""
+        for links, kernel in WAYS[2:]:  # Where no link is followed, less of this is done.
+            for part in range(1, len(parts) + 1):
+                at = 1
+                while self.oneStep(self.build(), links, kernel, part, at, work, parts) >= at:
+                    at += 1
+                self.assertGreater(at, 1)
+
+    def oneStep(
+        self,
+        directory: str,
+        links: Links,
+        kernel: bool,
+        part: int,
+        at: int,
+        work: Callable[[LocalStore, Parts], object],
+        parts: Parts,
+    ) -> int:
+        """Do it with one swap; give the number of calls."""
+        root, outside = os.path.join(directory, "root"), os.path.join(directory, "outside")
+        swapped = os.path.join(root, *map(os.fsdecode, parts[:part]))
+        target = os.path.join(*[".."] * part, "outside", *map(os.fsdecode, parts[1:part]))
+
+        def swap() -> None:
+            if os.path.lexists(swapped):
+                os.rename(swapped, os.path.join(root, "away"))
+            with contextlib.suppress(FileNotFoundError):
+                os.symlink(target, swapped)
+
+        before = lookBelow(outside)
+        store = LocalStore(Root(root, links, kernel))
+        opened = descriptors()
+        steps = Steps(self, at, swap)
+        try:
+            with contextlib.suppress(NetsuiteError):
+                result = work(store, parts)
+                self.assertNotEqual(result, SECRET)
+        finally:
+            steps.restore()
+        self.assertEqual(descriptors(), opened)
+        store.close()
+        self.assertEqual(lookBelow(outside), before, (links, kernel, part, at))
+        return steps.made
+
+    def test_file(self) -> None:
+        """A file that is there."""
+        for work in (*READS.values(), *WRITES.values()):
+            self.everyStep(work, (b"d", b"f"))
+
+    def test_directory(self) -> None:
+        """A directory that is there."""
+        for work in (*READS.values(), *WRITES.values()):
+            self.everyStep(work, (b"d", b"empty"))
+
+    def test_new(self) -> None:
+        """What is not there."""
+        for name in ("target", "resumable", "mkdir", "mkdir -p", "rename to", "rename -n to"):
+            self.everyStep(WRITES[name], (b"d", b"new"))
+
+    def test_leftovers(self) -> None:
+        """A directory with leftovers that is removed, or cleaned."""
+        self.everyStep(WRITES["remove"], (b"d", b"left"))
+        self.everyStep(lambda store, parts: store.clean(0), (b"d", b"left"))
+
+
+def exchange(one: str, other: str) -> Callable[[], None]:
+    """Make a function that exchanges two names in one step."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (-100, os.fsencode(one), -100, os.fsencode(other), 2)
+
+    def swap() -> None:
+        libc.renameat2(*arguments)
+
+    return swap
+
+
+class RaceTests(LocalCase):
+    """A name that is a link to outside every other moment, for everything that can be done."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.outside = os.path.join(self.directory, "outside")
+        os.makedirs(os.path.join(self.outside, "empty"))
+        for name in ("f", "g", "only", "outside"):
+            write(os.path.join(self.outside, name), SECRET)
+        os.makedirs(self.within("d/empty"))
+        write(self.within("d/f"), INSIDE)
+        write(self.within("own"), INSIDE)
+        os.symlink("../outside", self.within("link"))
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-5)
+
+    def race(self, swap: Callable[[], None], works: dict[str, Callable[..., object]]) -> None:
+        """Do each of these while names are swapped; require that outside nothing has changed."""
+        stop = threading.Event()
+
+        def swapAlways() -> None:
+            while not stop.is_set():
+                swap()
+
+        before = lookBelow(self.outside)
+        gc.collect()
+        opened = descriptors()
+        swapping = threading.Thread(target=swapAlways)
+        swapping.start()
+        try:
+            for links, kernel in WAYS:
+                store = LocalStore(Root(self.path, links, kernel))
+                for name, work in works.items():
+                    done = self.rounds(store, work)
+                    self.assertTrue(done, f"{name} was never done")
+                store.close()
+                self.assertEqual(lookBelow(self.outside), before)
+        finally:
+            stop.set()
+            swapping.join()
+        gc.collect()
+        self.assertEqual(descriptors(), opened)
+
+    def rounds(self, store: LocalStore, work: Callable[..., object]) -> int:
+        """Do something over and over; tell how often it could be done."""
+        done = refused = 0
+        end = time.monotonic() + RACE_SECONDS
+        last = time.monotonic() + max(10.0, RACE_SECONDS)
+        while time.monotonic() < end or (not done and time.monotonic() < last):
+            try:
+                work(store)
+                done += 1
+            except (NotFound, Denied, Conflict):
+                refused += 1
+        return done
+
+    def isInside(self, content: bytes) -> None:
+        self.assertNotEqual(content[: len(SECRET)], SECRET)
+
+    def listed(self, store: LocalStore, parts: Parts) -> None:
+        self.assertFalse(names(store, parts) & {b"outside"})
+
+    def looked(self, store: LocalStore, parts: Parts) -> None:
+        self.assertNotEqual(store.stat(parts).size, len(SECRET))
+
+    def test_directory(self) -> None:
+        """A directory, on the way to what is read, made, changed, renamed and removed."""
+
+        def renameOut(store: LocalStore) -> None:
+            put(store, (b"d", b"r"), b"new")
+            store.rename((b"d", b"r"), (b"r",), True)
+
+        def renameIn(store: LocalStore, clobber: bool) -> None:
+            put(store, (b"r",), b"new")
+            store.rename((b"r",), (b"d", b"g"), clobber)
+
+        def mkdir(store: LocalStore, parents: bool) -> None:
+            with contextlib.suppress(NetsuiteError):
+                store.remove((b"d", b"n", b"n"))
+            with contextlib.suppress(NetsuiteError):
+                store.remove((b"d", b"n"))
+            store.makeDirectory((b"d", b"n", b"n") if parents else (b"d", b"n"), 0o705, parents)
+
+        def rmdir(store: LocalStore) -> None:
+            store.makeDirectory((b"d", b"empty"), None, False)
+            store.remove((b"d", b"empty"))
+
+        def noClobber(store: LocalStore) -> None:
+            remove(store, b"c")
+            put(store, (b"d", b"c"), b"new", clobber=False)
+
+        def chmod(store: LocalStore) -> None:
+            put(store, (b"d", b"f"), b"new")
+            store.change((b"d", b"f"), 0o601, None)
+
+        def remove(store: LocalStore, name: bytes) -> None:
+            with contextlib.suppress(NetsuiteError):
+                put(store, (b"d", name), b"new")
+            store.remove((b"d", name))
+
+        self.race(
+            exchange(self.within("d"), self.within("link")),
+            {
+                "stat": lambda store: self.looked(store, (b"d", b"f")),
+                "list": lambda store: self.listed(store, (b"d",)),
+                "source": lambda store: self.isInside(get(store, (b"d", b"f"))),
+                "put": lambda store: put(store, (b"d", b"f"), b"new"),
+                "resumable": lambda store: put(store, (b"d", b"f"), b"new", source=b"s"),
+                "no clobber": noClobber,
+                "mkdir": lambda store: mkdir(store, False),
+                "mkdir -p": lambda store: mkdir(store, True),
+                "rename out": renameOut,
+                "rename in": lambda store: renameIn(store, True),
+                "remove": lambda store: remove(store, b"only"),
+                "remove f": lambda store: remove(store, b"f"),
+                "rmdir": rmdir,
+                "chmod": chmod,
+                "utimes": lambda store: store.change((b"d", b"f"), None, 1),
+                "clean": lambda store: [store.clean(0)],
+            },
+        )
+
+    def test_last(self) -> None:
+        """The last part itself."""
+        os.unlink(self.within("link"))
+        os.symlink("../outside/f", self.within("link"))
+        write(self.within("file"), INSIDE)
+
+        def renameTo(store: LocalStore) -> None:
+            put(store, (b"r",), b"new")
+            store.rename((b"r",), (b"file",), True)
+
+        self.race(
+            exchange(self.within("file"), self.within("link")),
+            {
+                "stat": lambda store: self.looked(store, (b"file",)),
+                "source": lambda store: self.isInside(get(store, (b"file",))),
+                "chmod": lambda store: store.change((b"file",), 0o604, None),
+                "utimes": lambda store: store.change((b"file",), None, 1),
+                "put": lambda store: put(store, (b"file",), b"new"),
+                "resumable": lambda store: put(store, (b"file",), b"new", source=b"s"),
+                "rename to": renameTo,
+            },
+        )
+
+    def test_lastDirectory(self) -> None:
+        """The last part, when it is a directory."""
+        self.race(
+            exchange(self.within("d"), self.within("link")),
+            {
+                "stat": lambda store: self.looked(store, (b"d",)),
+                "list": lambda store: self.listed(store, (b"d",)),
+                "mkdir": lambda store: store.makeDirectory((b"d",), 0o705, False),
+                "chmod": lambda store: store.change((b"d",), 0o705, None),
+                "utimes": lambda store: store.change((b"d",), None, 1),
+                "clean": lambda store: [store.clean(0)],
+            },
+        )

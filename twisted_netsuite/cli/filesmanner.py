@@ -1,0 +1,152 @@
+"""
+How files are moved, whichever way and however many: what a person may wish, when it is tried again,
+and what is said of failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from twisted.internet.defer import Deferred
+
+from twisted_netsuite.cli.filesplaces import Remote
+from twisted_netsuite.cli.filesrun import Work
+from twisted_netsuite.cli.run import say
+from twisted_netsuite.errors import Denied, NetsuiteError
+from twisted_netsuite.files.client import FilesSession
+from twisted_netsuite.files.digests import CHUNK
+from twisted_netsuite.files.messages import Facts
+from twisted_netsuite.files.transfer import retrying
+
+T = TypeVar("T")
+
+#: Bytes of a file for each further connection that it is worth: with fewer it takes longer to
+#: connect than to send them.
+WORTH_CONNECTING = 8 * CHUNK
+
+#: The status when some of many files failed, and the others did not: that of rsync.
+INCOMPLETE = 23
+
+#: Failures that are told, each in a sentence; more are counted.
+MAX_TOLD = 20
+
+#: What is said when somebody breaks off.
+KEPT = "broken off; run the same command again to go on with what has been transferred."
+DROPPED = "broken off; nothing is kept of what was not whole, so the same command begins anew."
+
+
+@dataclass(frozen=True)
+class Manner:
+    """
+    How files are to be moved.
+
+    @ivar connections: how many connections carry a large file, or a tree.
+    @ivar retries: how often is connected again when the connection is lost.
+    @ivar resume: whether to go on with what an earlier try has left, and to leave something.
+    @ivar clobber: whether files may be replaced.
+    @ivar replaces: the digest of the file that is replaced; C{None} for any.
+    @ivar preserve: whether files keep their modes and times.
+    @ivar durable: whether files are on the disk at the end; C{None} for what is usual.
+    @ivar quiet: whether nothing is told but failures.
+    """
+
+    connections: int = 1
+    retries: int = 4
+    resume: bool = True
+    clobber: bool = True
+    replaces: bytes | None = None
+    preserve: bool = False
+    durable: bool | None = None
+    quiet: bool = False
+
+    @property
+    def left(self) -> str:
+        """What to say when it is broken off."""
+        return KEPT if self.resume else DROPPED
+
+
+def repeated(
+    work: Work,
+    manner: Manner,
+    connections: int,
+    transfer: Callable[[Sequence[FilesSession]], Deferred[T]],
+    restart: Callable[[], object] = lambda: None,
+) -> Deferred[T]:
+    """
+    Do a transfer, and go on with it when the connection is lost.
+
+    @param work: has the sessions.
+    @param manner: how often.
+    @param connections: how many.
+    @param transfer: what to do.
+    @param restart: called before it is done once more.
+    @return: fires with its result.
+    """
+
+    def lost(error: NetsuiteError, seconds: float) -> None:
+        work.progress.say(f"{error.sentence} It is tried again in {seconds:.0f} s.")
+        restart()
+
+    tried = retrying(
+        lambda: work.sessions.some(connections),
+        transfer,
+        clock=work.reactor,
+        attempts=manner.retries + 1,
+        notice=lost,
+    )
+    return cast("Deferred[T]", tried)
+
+
+def tellFailures(failures: Sequence[tuple[str, str]], count: int) -> None:
+    """
+    Say what failed.
+
+    @param failures: names, and why, in a sentence.
+    @param count: how many there were in all.
+    """
+    for name, sentence in failures[:MAX_TOLD]:
+        # Many sentences name the file themselves.
+        say(sentence if name in sentence else f"{name}: {sentence}")
+    if count > MAX_TOLD:
+        say(f"{count - MAX_TOLD} more failed.")
+
+
+def counted(count: int, what: str) -> str:
+    """
+    Write how many there are of something.
+
+    @param count: how many.
+    @param what: what one is called.
+    @return: such as C{1 file} or C{2 files}.
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def worthwhile(most: int, size: int | None) -> int:
+    """
+    Tell how many connections a file is worth.
+
+    @param most: how many there may be.
+    @param size: bytes of the file; C{None} where nobody knows.
+    @return: at least one.
+    """
+    return most if size is None else max(1, min(most, size // WORTH_CONNECTING))
+
+
+async def lookAt(work: Work, session: FilesSession, remote: Remote) -> Facts | None:
+    """
+    Look what something at a server is.
+
+    @param work: has the sessions.
+    @param session: is asked.
+    @param remote: which.
+    @return: what is known of it; C{None} where one may not look: who may read or write need not be
+        allowed that.
+    @raise NotFound: when there is nothing.
+    """
+    try:
+        return await work.sessions.answer(session.stat(remote.name))
+    except Denied:
+        return None

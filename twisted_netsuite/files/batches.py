@@ -1,0 +1,100 @@
+"""
+Small pieces of work on a disk, done together: the way to a thread and back costs more than they do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from twisted_netsuite.files.disk import Disk
+
+T = TypeVar("T")
+
+#: Pieces of work that one thread does before it answers: with fewer the way costs more than the
+#: work, with more the first answer waits for long.
+BATCH = 64
+
+Work = Callable[[], object]
+
+
+class Batches:
+    """Does the work of one session, piece by piece, in the order in which it was given."""
+
+    def __init__(
+        self, clock: IReactorTime, disk: Disk, mayBegin: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """
+        @param clock: gives the next turn.
+        @param disk: does the work.
+        @param mayBegin: waits until more can be answered; when it fails nobody takes answers, and
+            nothing has to be waited for.
+        """
+        self._clock = clock
+        self._disk = disk
+        self._mayBegin = mayBegin
+        self._turn: IDelayedCall | None = None
+        self._waiting: deque[tuple[Work, Deferred[Any]]] = deque()
+        self._busy = False
+
+    def run(self, work: Callable[[], T]) -> Deferred[T]:
+        """
+        Do something, after all that was given before.
+
+        @param work: what; it blocks.
+        @return: fires with what it returns, or fails with what it raises.
+        """
+        done: Deferred[T] = Deferred()
+        self._waiting.append((work, done))
+        if not self._busy:
+            # In a turn of its own: what else has come in the same read goes with it.
+            self._busy = True
+            self._turn = self._clock.callLater(0, self._next)
+        return done
+
+    def hurry(self) -> None:
+        """Begin now what waits for its turn, as soon there may be none."""
+        if self._turn is not None and self._turn.active():
+            self._turn.cancel()
+            self._next()
+
+    def _next(self) -> None:
+        Deferred.fromCoroutine(self._mayBegin()).addBoth(self._begin)
+
+    def _begin(self, result: object) -> None:
+        count = min(BATCH, len(self._waiting))
+        taken = [self._waiting.popleft() for _ in range(count)]
+        results = self._disk.run(_doAll, [work for work, _ in taken])
+        results.addCallbacks(self._tell, self._tellAll, callbackArgs=(taken,), errbackArgs=(taken,))
+
+    def _tell(self, results: list[object], taken: list[tuple[Work, Deferred[Any]]]) -> None:
+        for result, (_, done) in zip(results, taken, strict=True):
+            done.callback(result)
+        self._go()
+
+    def _tellAll(self, failure: Failure, taken: list[tuple[Work, Deferred[Any]]]) -> None:
+        """There is no thread to do it: the service stops."""
+        for _, done in taken:
+            done.errback(failure)
+        self._go()
+
+    def _go(self) -> None:
+        self._busy = bool(self._waiting)
+        if self._busy:
+            self._next()
+
+
+def _doAll(works: list[Work]) -> list[object]:
+    return [_do(work) for work in works]
+
+
+def _do(work: Work) -> object:
+    try:
+        return work()
+    except Exception:
+        return cast(object, Failure())

@@ -1,0 +1,254 @@
+"""
+A file at this end that chunks are written into, in any order, each checked by its digest.
+
+Where they come from is no concern of this module. The disk does one thing after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from blake3 import blake3
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from twisted_netsuite.errors import Corrupted
+from twisted_netsuite.files.digests import CHUNK, chunkLength, chunks, combined, digestOf
+from twisted_netsuite.files.disk import Disk
+from twisted_netsuite.files.store import Attributes, Target
+
+T = TypeVar("T")
+
+#: The first of some chunks, and how many.
+Run = tuple[int, int]
+
+
+class Line:
+    """Does what blocks, one thing after the other: so a file is never closed under anybody."""
+
+    def __init__(self, disk: Disk) -> None:
+        """
+        @param disk: does it.
+        """
+        self._disk = disk
+        self._waiting: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
+        self._busy = False
+
+    def run(self, work: Callable[[], T]) -> Deferred[T]:
+        """
+        Do something after all that was given before.
+
+        @param work: what; it blocks. It is done also when nobody waits for it any more.
+        @return: fires with what it returns, or fails with what it raises.
+        """
+        done: Deferred[T] = Deferred()
+        self._waiting.append((work, done))
+        if not self._busy:
+            self._next()
+        return done
+
+    def _next(self) -> None:
+        self._busy = bool(self._waiting)
+        if self._waiting:
+            work, done = self._waiting.popleft()
+            self._disk.run(work).addBoth(self._finished, done)
+
+    def _finished(self, result: Any, done: Deferred[Any]) -> None:
+        # First, so that the disk works while this end thinks.
+        self._next()
+        done.callback(result)
+
+
+class Chunk:
+    """
+    One chunk, as far as it has come.
+
+    @ivar index: which.
+    @ivar length: its bytes.
+    @ivar counted: how many of them somebody was told to be in place.
+    @ivar isForgotten: whether it comes from elsewhere, or once more.
+    """
+
+    counted = 0
+    isForgotten = False
+
+    def __init__(self, index: int, length: int, digest: bytes) -> None:
+        """
+        @param index: which.
+        @param length: its bytes.
+        @param digest: what it has to be.
+        """
+        self.index = index
+        self.length = length
+        self._digest = digest
+        self._hash = blake3()
+        self._written = 0
+        self._isThere = False
+
+    def write(self, target: Target, dirty: set[int], pieces: list[bytes]) -> int:
+        """
+        Write a part of it; the last tells whether it is right. Blocks.
+
+        @param target: the file.
+        @param dirty: the chunks of which something was written, and that are not right yet.
+        @param pieces: what comes next of it.
+        @return: how many bytes are in place now that were not.
+        @raise Corrupted: when it is not what its digest says.
+        """
+        count = sum(map(len, pieces))
+        if not self._written:
+            self._isThere = self.index in target.verified
+        if self._isThere:
+            self._written += count
+            return 0
+        dirty.add(self.index)
+        target.write(self.index * CHUNK + self._written, pieces)
+        for piece in pieces:
+            self._hash.update(piece)
+        self._written += count
+        if self._written == self.length:
+            if self._hash.digest() != self._digest:
+                raise Corrupted(f"Chunk {self.index} has other contents than its digest says.")
+            target.chunkWritten(self.index, self._digest)
+            dirty.discard(self.index)
+        return count
+
+
+class Filling:
+    """A file that is being written."""
+
+    def __init__(self, disk: Disk, open: Callable[[], Target], size: int) -> None:
+        """
+        @param disk: does what blocks.
+        @param open: begins the file; it blocks.
+        @param size: its bytes.
+        """
+        self._line = Line(disk)
+        self._open = open
+        self._size = size
+        self._target: Target | None = None
+        self._why: Failure | None = None
+        self._dirty: set[int] = set()
+        self._closed = False
+
+    def begin(self) -> Deferred[tuple[list[Run], int]]:
+        """
+        Begin the file, or go on with it; what is written at once waits for that.
+
+        @return: fires with the chunks that are missing, and how many bytes are there; fails as
+            L{Store.target} does, and so does then all that was given meanwhile.
+        """
+        return self._line.run(self._begin)
+
+    def write(self, chunk: Chunk, pieces: list[bytes]) -> Deferred[int]:
+        """
+        Write a part of a chunk.
+
+        @param chunk: which.
+        @param pieces: what comes next of it.
+        @return: fires with how many bytes are in place now that were not; fails with L{Corrupted}
+            when the chunk is whole and wrong, or with L{StorageFailed}.
+        """
+        return self._line.run(lambda: chunk.write(self._opened(), self._dirty, pieces))
+
+    def holes(self, first: int, count: int) -> Deferred[int]:
+        """
+        Let chunks be zeros.
+
+        @param first: the first of them.
+        @param count: how many.
+        @return: fires with how many bytes are in place now that were not.
+        """
+        return self._line.run(lambda: self._holes(first, count))
+
+    def publish(self) -> Deferred[tuple[Attributes, bytes]]:
+        """
+        Publish it; it is closed, also when that fails.
+
+        @return: fires with what it is, and its digest; fails as L{Target.commit} does.
+        """
+        return self._line.run(self._publish)
+
+    def end(self, keep: bool) -> Deferred[None]:
+        """
+        Give it up, once nothing of it is under way; what is over already stays as it is.
+
+        @param keep: whether what is there is kept for another try.
+        @return: fires when it is closed.
+        """
+        return self._line.run(lambda: self._end(keep))
+
+    # What is done in a thread.
+
+    def _begin(self) -> tuple[list[Run], int]:
+        try:
+            self._target = self._open()
+        except BaseException:
+            self._why = Failure()
+            raise
+        verified = self._target.verified
+        there = sum(chunkLength(self._size, index) for index in verified)
+        return missingRuns(chunks(self._size), verified), there
+
+    def _opened(self) -> Target:
+        if self._target is None:
+            assert self._why is not None, "It is begun first."
+            self._why.raiseException()
+        return self._target
+
+    def _holes(self, first: int, count: int) -> int:
+        target, new = self._opened(), 0
+        for index in range(first, first + count):
+            if index in target.verified:
+                continue
+            length = chunkLength(self._size, index)
+            if index in self._dirty:
+                # Of another try to get it something was written that was no hole.
+                zeros = bytes(length)
+                target.write(index * CHUNK, [zeros])
+                target.chunkWritten(index, digestOf(zeros))
+                self._dirty.discard(index)
+            else:
+                target.hole(index)
+            new += length
+        return new
+
+    def _publish(self) -> tuple[Attributes, bytes]:
+        target = self._opened()
+        verified = target.verified
+        try:
+            digest = combined([verified[index] for index in range(chunks(self._size))])
+        except KeyError as error:
+            raise Corrupted(f"Chunk {error} has not come; fetch the file again.") from None
+        self._closed = True
+        return target.commit(digest), digest
+
+    def _end(self, keep: bool) -> None:
+        if self._target is None or self._closed:
+            return
+        self._closed = True
+        if keep:
+            self._target.keep()
+        else:
+            self._target.discard()
+
+
+def missingRuns(count: int, there: Mapping[int, object]) -> list[Run]:
+    """
+    Find the chunks that are missing.
+
+    @param count: how many the file has.
+    @param there: those that are there.
+    @return: the others, in order, as few runs as possible.
+    """
+    runs: list[Run] = []
+    at = 0
+    for index in sorted(there):
+        if index > at:
+            runs.append((at, index - at))
+        at = index + 1
+    if at < count:
+        runs.append((at, count - at))
+    return runs

@@ -1,0 +1,429 @@
+"""
+Files and directories on the local disk, below one root: what can be done with them by name.
+
+How names are confined is in L{files.root}, how files come to be in L{files.target}. What is neither
+a regular file nor a directory is never opened, changed or removed, and never replaced.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from twisted_netsuite.errors import Conflict, Denied, NetsuiteError, NotFound
+from twisted_netsuite.files.journal import cleanDirectory
+from twisted_netsuite.files.localsource import PERMISSIONS, LocalSource, attributesOf
+from twisted_netsuite.files.names import MAX_DEPTH, RESERVED, Parts, join
+from twisted_netsuite.files.openat2 import renameNoReplace
+from twisted_netsuite.files.root import Root, notServed, refusal, reopened, shown
+from twisted_netsuite.files.store import Attributes, Entry, Wanted
+from twisted_netsuite.files.target import LocalTarget
+
+#: What directories get that nobody has given a mode; the process's umask is taken off.
+_USUAL = 0o777
+
+#: Bits of a directory that its administrator has set, and a change of its mode leaves alone.
+_KEPT = stat.S_ISGID | stat.S_ISVTX
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# One that was just made may have a mode with which it cannot be read.
+_MADE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class LocalStore:
+    """The store of what is below one directory."""
+
+    def __init__(self, root: Root) -> None:
+        """
+        @param root: the directory; it is closed with this.
+        """
+        self._root = root
+
+    def close(self) -> None:
+        """Let the root go."""
+        self._root.close()
+
+    # Looking.
+
+    def stat(self, parts: Parts) -> Attributes:
+        """
+        Look at a file or directory.
+
+        @param parts: its name.
+        @return: what it is.
+        @raise NotFound: when there is none.
+        @raise Denied: when it is something else, or cannot be reached.
+        """
+        found, status = self._served(parts, True)
+        os.close(found)
+        return attributesOf(status)
+
+    def list(self, parts: Parts) -> LocalListing:
+        """
+        Look into a directory, in no order; what is neither file nor directory is left out, and so
+        are links: what they lead to is served by its name, if at all.
+
+        @param parts: its name.
+        @return: closes what it holds when it is closed, or at its end.
+        @raise NotFound: when there is no such directory.
+        """
+        return LocalListing(self._directory(parts), join(parts))
+
+    def source(self, parts: Parts) -> LocalSource:
+        """
+        Open a file for reading.
+
+        @param parts: its name.
+        @return: the file.
+        @raise NotFound: when there is none.
+        @raise Denied: when it is something else, or cannot be read.
+        """
+        name = join(parts)
+        try:
+            descriptor, status = self._root.regular(parts)
+        except OSError as error:
+            raise refusal(error, name) from error
+        return LocalSource(descriptor, status, name)
+
+    # Changing.
+
+    def target(self, parts: Parts, wanted: Wanted, owner: str) -> LocalTarget:
+        """
+        Begin to write a file, or go on where an earlier try of the same source has ended.
+
+        @param parts: its name; its directory has to exist.
+        @param wanted: what it will be.
+        @param owner: whose it is: nobody else goes on with it.
+        @return: the file that will be.
+        @raise Conflict: when it is plain already that it cannot be published, or another is being
+            written from the same source for the same name.
+        @raise StorageFailed: when there is not room enough.
+        """
+        if not parts:
+            raise Conflict("The root is a directory; give the name of a file.")
+        try:
+            directory = self._root.parent(parts, read=True)
+        except OSError as error:
+            raise refusal(error, join(parts)) from error
+        try:
+            return LocalTarget.begin(directory, parts[-1], wanted, owner)
+        finally:
+            os.close(directory)
+
+    def makeDirectory(self, parts: Parts, mode: int | None, parents: bool) -> None:
+        """
+        Make a directory; one that is there already is left as it is.
+
+        @param parts: its name.
+        @param mode: permission bits; C{None} for the usual ones.
+        @param parents: whether to make those that it is to be in, too.
+        @raise Conflict: when there is something else of that name.
+        """
+        with _refusing(parts):
+            for depth in range(1, len(parts)) if parents else ():
+                # Each from the root on: what was made a moment ago may have moved.
+                with suppress(FileExistsError), self._parent(parts[:depth]) as directory:
+                    os.mkdir(parts[depth - 1], dir_fd=directory)
+            if parts:
+                with self._parent(parts) as directory:
+                    _makeDirectory(parts, directory, mode)
+
+    def rename(self, parts: Parts, to: Parts, clobber: bool) -> None:
+        """
+        Give a file or a directory another name; a directory replaces nothing, not even an empty
+        one.
+
+        @param parts: its name.
+        @param to: its new one.
+        @param clobber: whether a file that has that name is replaced.
+        @raise Conflict: when the new name is taken, or is below the old one.
+        """
+        if not parts or not to:
+            raise Denied("The root has no other name; give the name of what is in it.")
+        with _refusing(parts), ExitStack() as opened:
+            source = opened.enter_context(self._parent(parts))
+            status = _look(parts[-1], source)
+            if not _isServed(status):
+                raise notServed(join(parts), status)
+            with _refusing(to):
+                target = opened.enter_context(self._parent(to))
+                replaced = _replaced(to, target)
+            try:
+                if clobber and replaced is not None and stat.S_ISREG(status.st_mode):
+                    _replace(parts[-1], source, to[-1], target)
+                else:
+                    renameNoReplace(parts[-1], source, to[-1], target)
+            except OSError as error:
+                raise _renameRefusal(error, parts, to) from error
+
+    def remove(self, parts: Parts) -> None:
+        """
+        Remove a file, or a directory that is empty, or holds nothing but what was never published.
+
+        @param parts: its name.
+        @raise Conflict: when it is a directory with something in it.
+        """
+        if not parts:
+            raise Denied("The root cannot be removed; give the name of what is in it.")
+        with _refusing(parts), self._parent(parts) as directory:
+            status = _look(parts[-1], directory)
+            if stat.S_ISREG(status.st_mode):
+                os.unlink(parts[-1], dir_fd=directory)
+            elif stat.S_ISDIR(status.st_mode):
+                _removeDirectory(parts[-1], directory)
+            else:
+                raise notServed(join(parts), status)
+
+    def change(self, parts: Parts, mode: int | None, mtime: int | None) -> None:
+        """
+        Change what is known of a file or directory.
+
+        @param parts: its name.
+        @param mode: permission bits; C{None} to leave them. Others are dropped, from a file also
+            those that it has.
+        @param mtime: in nanoseconds since 1970; C{None} to leave it.
+        """
+        found, status = self._served(parts, False)
+        try:
+            with _refusing(parts):
+                if mode is not None:
+                    _setMode(found, status, mode)
+                if mtime is not None:
+                    os.utime(reopened(found), ns=(status.st_atime_ns, mtime))
+        finally:
+            os.close(found)
+
+    def clean(self, seconds: float) -> int:
+        """
+        Remove what tries have left that nobody goes on with, in the whole tree.
+
+        @param seconds: how old it has to be.
+        @return: how many files were removed.
+        """
+        with _refusing(()):
+            return _cleanBelow(self._directory(()), seconds)
+
+    # Names.
+
+    def _served(self, parts: Parts, follow: bool) -> tuple[int, os.stat_result]:
+        """Find a file or directory; the descriptor has C{O_PATH} and is to be closed."""
+        try:
+            found = self._root.find(parts, follow)
+        except OSError as error:
+            raise refusal(error, join(parts)) from error
+        status = os.fstat(found)
+        if not _isServed(status):
+            os.close(found)
+            raise notServed(join(parts), status)
+        return found, status
+
+    def _directory(self, parts: Parts) -> int:
+        try:
+            return self._root.directory(parts)
+        except NotADirectoryError as error:
+            raise NotFound(f"{shown(join(parts))} is no directory.") from error
+        except OSError as error:
+            raise refusal(error, join(parts)) from error
+
+    @contextmanager
+    def _parent(self, parts: Parts) -> Iterator[int]:
+        """Have the directory in which a name is, for as long as something is done there."""
+        directory = self._root.parent(parts)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+
+class LocalListing:
+    """
+    What a directory holds, read as it is asked for: it may be larger than the memory.
+
+    @ivar name: what the directory was asked for by.
+    """
+
+    _directory = -1
+
+    def __init__(self, directory: int, name: bytes) -> None:
+        """
+        @param directory: a descriptor for reading; it belongs to this from here on.
+        @param name: what it was asked for by.
+        """
+        self.name = name
+        try:
+            self._entries = os.scandir(directory)
+        except OSError as error:
+            os.close(directory)
+            raise refusal(error, name) from error
+        self._directory = directory
+
+    def __iter__(self) -> LocalListing:
+        """Go on with it."""
+        return self
+
+    def __next__(self) -> Entry:
+        """
+        Give one more.
+
+        @return: an entry.
+        @raise StopIteration: at the end.
+        @raise NetsuiteError: when the directory cannot be read any further.
+        """
+        try:
+            for entry in self._entries:
+                name = os.fsencode(entry.name)
+                if name.startswith(RESERVED) or entry.is_symlink():
+                    continue
+                # What has vanished meanwhile is not there.
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if _isServed(status):
+                        return Entry(name, attributesOf(status))
+        except OSError as error:
+            self.close()
+            raise refusal(error, self.name) from error
+        self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        """Let the directory go."""
+        directory, self._directory = self._directory, -1
+        if directory >= 0:
+            self._entries.close()
+            os.close(directory)
+
+    def __del__(self) -> None:
+        """Let the directory go that was forgotten."""
+        self.close()
+
+
+@contextmanager
+def _refusing(parts: Parts) -> Iterator[None]:
+    """Say what the system's answers mean for a name."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(error, join(parts)) from error
+
+
+def _look(name: bytes, directory: int) -> os.stat_result:
+    return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+
+def _isServed(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+
+
+def _setMode(found: int, status: os.stat_result, mode: int) -> None:
+    kept = status.st_mode & _KEPT if stat.S_ISDIR(status.st_mode) else 0
+    wanted = mode & PERMISSIONS | kept
+    if stat.S_IMODE(status.st_mode) != wanted:
+        os.chmod(reopened(found), wanted)
+
+
+def _makeDirectory(parts: Parts, directory: int, mode: int | None) -> None:
+    try:
+        os.mkdir(parts[-1], _USUAL if mode is None else mode & PERMISSIONS, dir_fd=directory)
+    except FileExistsError as error:
+        if stat.S_ISDIR(_look(parts[-1], directory).st_mode):
+            return
+        raise Conflict(
+            f"{shown(join(parts))} exists, and is no directory; choose another name."
+        ) from error
+    if mode is not None:  # The umask was taken off.
+        made = os.open(parts[-1], _MADE, dir_fd=directory)
+        try:
+            _setMode(made, os.fstat(made), mode)
+        finally:
+            os.close(made)
+
+
+def _replaced(to: Parts, directory: int) -> os.stat_result | None:
+    """Look at the file that a new name has, which may be replaced; nothing else may."""
+    try:
+        status = _look(to[-1], directory)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise Conflict(f"{shown(join(to))} exists, and is no file; choose another name.")
+    return status
+
+
+def _replace(name: bytes, source: int, toName: bytes, target: int) -> None:
+    os.rename(name, toName, src_dir_fd=source, dst_dir_fd=target)
+    if name == toName and os.path.samestat(os.fstat(source), os.fstat(target)):
+        return
+    # Of two names of one file the system keeps both.
+    with suppress(FileNotFoundError):
+        if os.path.samestat(_look(name, source), _look(toName, target)):
+            os.unlink(name, dir_fd=source)
+
+
+def _renameRefusal(error: OSError, parts: Parts, to: Parts) -> NetsuiteError:
+    match error.errno:
+        case errno.EEXIST | errno.ENOTEMPTY | errno.EISDIR | errno.ENOTDIR:
+            return refusal(OSError(errno.EEXIST, ""), join(to))
+        case errno.EINVAL:
+            return Conflict(f"{shown(join(parts))} cannot be moved into itself.")
+        case errno.EXDEV:
+            return Denied(
+                f"{shown(join(parts))} is on another file system than {shown(join(to))}; "
+                "copy it, and remove it."
+            )
+    return refusal(error, join(parts))
+
+
+def _removeDirectory(name: bytes, directory: int) -> None:
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        inside = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            with os.scandir(inside) as entries:
+                if not all(os.fsencode(entry.name).startswith(RESERVED) for entry in entries):
+                    raise
+            cleanDirectory(inside, 0)
+        finally:
+            os.close(inside)
+        os.rmdir(name, dir_fd=directory)
+
+
+def _cleanBelow(root: int, seconds: float) -> int:
+    # Directories, and where each has been read to: never more of them than a name has parts.
+    way: list[tuple[int, Iterator[os.DirEntry[str]]]] = []
+    removed = 0
+    try:
+        _enter(way, root)
+        while way:
+            directory, entries = way[-1]
+            entry = None
+            # What has vanished, or cannot be read, does not keep the rest from being cleaned.
+            with suppress(OSError):
+                entry = next(entries, None)
+            if entry is None:
+                with suppress(OSError):
+                    removed += cleanDirectory(directory, seconds)
+                os.close(directory)
+                way.pop()
+            # Deeper ones have no name here, and so nothing was ever written in them.
+            elif len(way) < MAX_DEPTH:
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        _enter(way, os.open(entry.name, _DIRECTORY, dir_fd=directory))
+        return removed
+    finally:
+        for directory, _ in way:
+            os.close(directory)
+
+
+def _enter(way: list[tuple[int, Iterator[os.DirEntry[str]]]], directory: int) -> None:
+    try:
+        way.append((directory, os.scandir(directory)))
+    except OSError:
+        os.close(directory)
+        raise

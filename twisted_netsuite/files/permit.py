@@ -1,0 +1,543 @@
+"""
+Whether something may be done with a file, in which store it is, and the records of it in the audit
+log. What is asked here is decided before anything is opened; nothing here reads or writes a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from twisted_netsuite.errors import (
+    ConfigurationError,
+    Denied,
+    InvalidName,
+    LimitExceeded,
+    NetsuiteError,
+)
+from twisted_netsuite.files.allowance import Allowance
+from twisted_netsuite.files.names import Parts, join, split
+from twisted_netsuite.files.quota import FREE, Quotas, Reservation
+from twisted_netsuite.files.roots import Roots
+from twisted_netsuite.files.store import Store
+from twisted_netsuite.trust.auditvalue import Value
+from twisted_netsuite.trust.decisions import Decision
+from twisted_netsuite.trust.identity import Identity
+from twisted_netsuite.trust.oversight import Oversight, Withheld
+from twisted_netsuite.trust.requests import Action
+from twisted_netsuite.trust.rules import FilesRule
+
+#: Files and directories of which is asked whether each may be moved, where a directory is: a
+#: second's work at the most, and a larger one can be moved in parts.
+MAX_MOVED = 20_000
+
+#: What is told where nothing says who may change files.
+READ_ONLY = (
+    "this service changes no files; its operator can allow that with --writable or a policy."
+)
+
+#: What is told of a root, or of what it keeps, that cannot be used.
+UNUSABLE = "the file cannot be opened; the server's log says why."
+
+#: Why a name cannot be changed to one of another root.
+APART = "The two names are kept in different places; copy the file, and remove the old one."
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    A file or directory with which something may be done.
+
+    @ivar parts: its name, from the root on.
+    @ivar root: the whole path of the root.
+    @ivar owner: who asked, as text.
+    @ivar decision: what allows it.
+    @ivar allowance: how much its owner may keep by that.
+    @ivar durable: whether what is published there has to be on the disk then.
+    @ivar roots: open its store.
+    @ivar quotas: count what is kept; C{None} where nothing is counted.
+    """
+
+    parts: Parts
+    root: str
+    owner: str
+    decision: Decision
+    allowance: Allowance
+    durable: bool
+    roots: Roots = field(repr=False)
+    quotas: Quotas | None = field(repr=False)
+    _above: Callable[[Parts], Decision] = field(repr=False)
+
+    @property
+    def name(self) -> bytes:
+        """Its name, with a leading slash."""
+        return join(self.parts)
+
+    @property
+    def rule(self) -> FilesRule | None:
+        """The rule that allows it; C{None} where the service's own options do."""
+        return self.decision.rule if isinstance(self.decision.rule, FilesRule) else None
+
+    @property
+    def store(self) -> Store:
+        """
+        Where it is kept; the first look at a rule's own root blocks, so look in a thread.
+
+        @raise Withheld: when the root cannot be opened.
+        """
+        try:
+            return self.roots.at(self.root)
+        except ConfigurationError as error:
+            where = self.decision.source or "the service"
+            raise Withheld(UNUSABLE, f"{where}: {error.sentence}") from error
+
+    def reserve(self, size: int, source: bytes | None = None) -> Reservation:
+        """
+        Take room for a file that is to be written here; this blocks.
+
+        @param size: its bytes.
+        @param source: as L{store.Wanted} has it.
+        @return: to be published, kept or released.
+        @raise LimitExceeded: when its owner may not keep so much.
+        """
+        self.requireCounted()
+        self.allowance.requireSize(size)
+        if self.quotas is None:
+            return FREE
+        return self.quotas.reserve(self.owner, self.root, self.parts, size, self.allowance, source)
+
+    def makeDirectory(self, mode: int | None, parents: bool) -> None:
+        """
+        Make a directory here; this blocks.
+
+        @param mode: permission bits; C{None} for the usual ones.
+        @param parents: whether to make those that it is to be in, too.
+        @raise Withheld: when one of these may not be made.
+        @raise NetsuiteError: as L{Store.makeDirectory}.
+        """
+        if parents and self.rule is not None:
+            for length in range(1, len(self.parts)):
+                above = self.parts[:length]
+                decision = self._above(above)
+                if not decision.allowed and self.roots.look(self.root, above) is None:
+                    raise Withheld(
+                        "the policy of this service does not allow to make the directories above.",
+                        decision.reason,
+                    )
+        self.store.makeDirectory(self.parts, mode, parents)
+
+    def remove(self) -> None:
+        """Remove what is here, and count it for nobody; this blocks."""
+        self.store.remove(self.parts)
+        if self.quotas is not None:
+            self.quotas.removed(self.root, self.parts)
+
+    def requireCounted(self) -> None:
+        """
+        Require that what is bounded can be counted.
+
+        @raise Withheld: when it cannot.
+        """
+        if self.quotas is None and self.allowance.counted:
+            where = self.decision.source or "the service"
+            raise Withheld(
+                "this service cannot count what you keep; the server's log says why.",
+                f"{where}: a quota needs a state directory, and the service has none.",
+            )
+
+
+@dataclass(frozen=True)
+class Move:
+    """
+    A change of a name that may be made.
+
+    @ivar source: what has the name.
+    @ivar target: where it will be.
+    """
+
+    source: Place
+    target: Place
+    _below: Callable[[Parts, Parts], Decision | None] = field(repr=False)
+
+    def make(self, clobber: bool) -> None:
+        """
+        Make it; this blocks.
+
+        @param clobber: whether a file of the new name is replaced.
+        @raise Withheld: when it is a directory, and something in it may not be moved.
+        @raise LimitExceeded: when the owner may not keep so much there, or when there is too much
+            in it to be asked about.
+        @raise NetsuiteError: as L{Store.rename}.
+        """
+        self._requireAll()
+        source, target = self.source, self.target
+        target.requireCounted()
+        if target.quotas is None:
+            source.store.rename(source.parts, target.parts, clobber)
+            return
+        id = target.quotas.beginRename(
+            target.owner, target.root, source.parts, target.parts, target.allowance
+        )
+        try:
+            source.store.rename(source.parts, target.parts, clobber)
+        finally:
+            target.quotas.endRename(id)
+
+    def _requireAll(self) -> None:
+        """Ask about all that is in a directory: by its new name it may be open to others."""
+        if self.source.rule is None:
+            return
+        store = self.source.store
+        if store.stat(self.source.parts).kind == "file":
+            return
+        for count, below in enumerate(_walk(store, self.source.parts)):
+            if count == MAX_MOVED:
+                raise LimitExceeded(
+                    f"There are more than {MAX_MOVED} files and directories in it; move them in "
+                    "parts."
+                )
+            denied = self._below(self.source.parts + below, self.target.parts + below)
+            if denied is not None:
+                raise Withheld(
+                    "the policy of this service does not allow to move all that is in it.",
+                    denied.reason,
+                )
+
+
+def _walk(store: Store, top: Parts) -> Iterator[Parts]:
+    """List what is below a directory, by names from there on."""
+    waiting: list[Parts] = [()]
+    while waiting:
+        directory = waiting.pop()
+        for entry in store.list(top + directory):
+            below = (*directory, entry.name)
+            yield below
+            if entry.attributes.kind == "directory":
+                waiting.append(below)
+
+
+class Permit:
+    """
+    Decides for one service.
+
+    @ivar roots: the stores that it decides about.
+    """
+
+    def __init__(
+        self,
+        oversight: Oversight,
+        roots: Roots,
+        *,
+        writable: bool = False,
+        durable: bool = False,
+        allowance: Allowance | None = None,
+        quotas: Quotas | None = None,
+    ) -> None:
+        """
+        @param oversight: has the policy and the audit log. Without a policy everything may be read.
+        @param roots: the service's own root, and those of rules.
+        @param writable: whether everything may be changed, too, where there is no policy.
+        @param durable: whether every file is to be on the disk once it is published, whatever its
+            sender asks for.
+        @param allowance: what one identity may keep, where no rule says.
+        @param quotas: counts that; without it nothing is counted, and what has to be is refused.
+        """
+        self.roots = roots
+        self._oversight = oversight
+        self._writable = writable
+        self._durable = durable
+        self._allowance = allowance or Allowance()
+        self._quotas = quotas
+
+    def access(self, identity: Identity, address: str) -> Access:
+        """
+        Decide for one peer.
+
+        @param identity: who it is.
+        @param address: its address, for the audit log.
+        @return: decides.
+        """
+        return Access(self, identity, address)
+
+    def open(self) -> None:
+        """
+        Open the service's own root and what counts; this blocks.
+
+        @raise ConfigurationError: when that cannot be.
+        """
+        self.roots.at(self.roots.own)
+        if self._quotas is not None:
+            self._quotas.open(self.roots.look)
+
+    def close(self) -> None:
+        """Close all that was opened; this blocks."""
+        if self._quotas is not None:
+            self._quotas.close()
+        self.roots.close()
+
+    def decide(self, identity: Identity, action: Action, parts: Parts) -> Decision:
+        """
+        Decide about a name.
+
+        @param identity: who asks.
+        @param action: what for.
+        @param parts: the name.
+        @return: the answer.
+        """
+        if not self._oversight.guarded:
+            if action == "read" or self._writable:
+                return Decision(True, "The options of the service allow it.", False)
+            return Decision(False, READ_ONLY, False)
+        return self._oversight.decide(lambda policy: policy.files(identity, action, join(parts)))
+
+    def place(self, identity: Identity, decision: Decision, parts: Parts) -> Place:
+        """
+        Tell where something is.
+
+        @param identity: who asks.
+        @param decision: allows it.
+        @param parts: its name.
+        @return: where.
+        """
+        rule = decision.rule if isinstance(decision.rule, FilesRule) else None
+        return Place(
+            parts,
+            self.rootOf(decision),
+            str(identity),
+            decision,
+            self._allowance if rule is None else self._allowance.under(rule),
+            self._durable,
+            self.roots,
+            self._quotas,
+            partial(self.decide, identity, "write"),
+        )
+
+    def rootOf(self, decision: Decision) -> str:
+        """
+        Tell by which root a name is looked up.
+
+        @param decision: allows it.
+        @return: a whole path.
+        """
+        rule = decision.rule
+        if not isinstance(rule, FilesRule) or rule.root is None:
+            return self.roots.own
+        return rule.root
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a policy decides."""
+        return self._oversight.guarded
+
+
+class Access:
+    """
+    Decides for one peer, and writes down what it does.
+
+    Each request fires once it is in the audit log, and fails with L{Denied}, L{InvalidName} or
+    L{AuditUnavailable}; then nothing may be done.
+
+    @ivar identity: who the peer is.
+    @ivar address: its address.
+    """
+
+    def __init__(self, permit: Permit, identity: Identity, address: str) -> None:
+        """
+        @param permit: decides.
+        @param identity: who the peer is.
+        @param address: its address.
+        """
+        self.identity = identity
+        self.address = address
+        self._permit = permit
+        self._oversight = permit._oversight
+
+    # What is asked.
+
+    def read(self, name: bytes) -> Deferred[Place]:
+        """
+        Ask to read a file, also for its digest.
+
+        @param name: as the peer has written it.
+        @return: fires with where it is.
+        """
+        return self._begin("files.read", "read", name)
+
+    def list(self, name: bytes) -> Deferred[Place]:
+        """
+        Ask to look at a file or into a directory.
+
+        @param name: as the peer has written it.
+        @return: fires with where it is; of what is in it L{shows} tells what may be told.
+        """
+        return self._begin("files.list", "read", name)
+
+    def write(self, name: bytes, size: int) -> Deferred[Place]:
+        """
+        Ask to write a file; L{wrote} comes after that.
+
+        @param name: as the peer has written it.
+        @param size: its bytes.
+        @return: fires with where it may be.
+        """
+        return self._begin("files.write.start", "write", name, size=size)
+
+    def makeDirectory(self, name: bytes) -> Deferred[Place]:
+        """
+        Ask to make a directory.
+
+        @param name: as the peer has written it.
+        @return: fires with where it may be.
+        """
+        return self._begin("files.mkdir", "write", name)
+
+    def remove(self, name: bytes) -> Deferred[Place]:
+        """
+        Ask to remove a file or directory.
+
+        @param name: as the peer has written it.
+        @return: fires with where it is.
+        """
+        return self._begin("files.remove", "delete", name)
+
+    def change(self, name: bytes, mode: int | None, mtime: int | None) -> Deferred[Place]:
+        """
+        Ask to change what is known of a file or directory.
+
+        @param name: as the peer has written it.
+        @param mode: permission bits; C{None} to leave them.
+        @param mtime: in nanoseconds since 1970; C{None} to leave it.
+        @return: fires with where it is.
+        """
+        told: dict[str, Value] = {}
+        if mode is not None:
+            told["mode"] = f"{mode:o}"
+        if mtime is not None:
+            told["mtime"] = mtime
+        return self._begin("files.change", "write", name, **told)
+
+    def rename(self, name: bytes, to: bytes) -> Deferred[Move]:
+        """
+        Ask to give a file or directory another name: to delete it here, and to write it there.
+
+        What may not be read here cannot get a name by which it may be.
+
+        @param name: as the peer has written it.
+        @param to: the new one, likewise.
+        @return: fires with what to make.
+        """
+        told: dict[str, Value] = {"path": _shown(name), "to": _shown(to)}
+        try:
+            source, target = split(name), split(to)
+        except InvalidName as error:
+            return self._refuse("files.rename", error, **told)
+        told = {"path": join(source), "to": join(target)}
+        here = self._permit.decide(self.identity, "delete", source)
+        there = self._permit.decide(self.identity, "write", target)
+        denied = self._moveDenied(source, target, here, there)
+        if denied is None and self._permit.rootOf(here) != self._permit.rootOf(there):
+            return self._refuse("files.rename", Denied(APART), **told)
+        begun = self._oversight.begin(
+            "files.rename", denied or here, peer=self.address, identity=self.identity, **told
+        )
+        place = partial(self._permit.place, self.identity)
+        return begun.addCallback(
+            lambda _: Move(place(here, source), place(there, target), self._moveDenied)
+        )
+
+    def _moveDenied(
+        self,
+        source: Parts,
+        target: Parts,
+        here: Decision | None = None,
+        there: Decision | None = None,
+    ) -> Decision | None:
+        """Tell what denies to move something, if anything does."""
+        decide = self._permit.decide
+        here = here or decide(self.identity, "delete", source)
+        if not here.allowed:
+            return here
+        there = there or decide(self.identity, "write", target)
+        if not there.allowed:
+            return there
+        if self._permit.guarded:
+            hidden = decide(self.identity, "read", source)
+            if not hidden.allowed and decide(self.identity, "read", target).allowed:
+                return hidden
+        return None
+
+    def shows(self, place: Place) -> Callable[[Parts], bool] | None:
+        """
+        Tell what of a directory the peer may know.
+
+        @param place: the directory, as L{list} has given it.
+        @return: given the name of something in it or below it, from the root on, tells whether it
+            may be read, and so is listed; C{None} when all may be. Can be called in a thread.
+        """
+        if not self._permit.guarded:
+            return None
+
+        def shown(parts: Parts) -> bool:
+            decision = self._permit.decide(self.identity, "read", parts)
+            # What is read by that name is another file, when its root is another.
+            return decision.allowed and self._permit.rootOf(decision) == place.root
+
+        return shown
+
+    # What was done.
+
+    def wrote(self, place: Place, size: int, digest: bytes) -> None:
+        """
+        Write down that a file was published.
+
+        @param place: which.
+        @param size: its bytes.
+        @param digest: its digest.
+        """
+        self._oversight.note(
+            "files.write",
+            peer=self.address,
+            identity=self.identity,
+            path=place.name,
+            size=size,
+            digest=digest.hex(),
+        )
+
+    # Deciding and writing down.
+
+    def _begin(self, act: str, action: Action, name: bytes, **told: Value) -> Deferred[Place]:
+        try:
+            parts = split(name)
+        except InvalidName as error:
+            return self._refuse(act, error, path=_shown(name), **told)
+        decision = self._permit.decide(self.identity, action, parts)
+        begun = self._oversight.begin(
+            act,
+            decision,
+            peer=self.address,
+            identity=self.identity,
+            path=join(parts),
+            **told,
+        )
+        return begun.addCallback(lambda _: self._permit.place(self.identity, decision, parts))
+
+    def _refuse(self, act: str, error: NetsuiteError, **told: Value) -> Deferred[Any]:
+        """Write down that somebody has tried what can never be."""
+        decision = Decision(False, error.sentence, False)
+        begun = self._oversight.begin(
+            act, decision, peer=self.address, identity=self.identity, **told
+        )
+
+        def refuse(denied: Failure) -> NoReturn:
+            raise error
+
+        return begun.addErrback(refuse)
+
+
+def _shown(name: bytes) -> bytes:
+    return b"/" + name.lstrip(b"/")
