@@ -5,9 +5,11 @@ one session and several, whatever the disk, the connection and the server do.
 
 from __future__ import annotations
 
+import os
 import random
 from itertools import chain, pairwise
 from typing import Any, cast
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,7 +45,9 @@ from twisted_netsuite.files import client, download, putfile
 from twisted_netsuite.files.client import MAX_DEBT, FilesSession
 from twisted_netsuite.files.digests import CHUNK, digestOf
 from twisted_netsuite.files.filling import missingRuns
+from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.messages import Body, Cancel, Commit, Get, Hash, Holes, Join, Put
+from twisted_netsuite.files.root import Root
 from twisted_netsuite.files.store import Wanted
 from twisted_netsuite.files.transfer import (
     Got,
@@ -362,6 +366,18 @@ class GetLargeTests(TransferTestCase):
         self.assertEqual(self.contents(), LARGE)
         (asked,) = self.records(Get)
         self.assertEqual((asked.first, asked.count), (0, 6))
+
+    def test_slowDisk(self) -> None:
+        """No chunk is asked for twice where the first has come before there was a file for it."""
+        self.disk = Later()
+        self.serve(LARGE)
+        getting = self.startGet()
+        with patch.object(self.disk, "step", return_value=False):
+            self.flush()
+        self.flush()
+        self.assertEqual(self.successResultOf(getting).moved, len(LARGE))
+        self.assertEqual(self.contents(), LARGE)
+        self.assertEqual([(each.first, each.count) for each in self.records(Get)], [(0, 1), (1, 5)])
 
     def test_steps(self) -> None:
         """The disk gets half a chunk at a time, and what waits for it makes the server wait."""
@@ -1030,6 +1046,24 @@ class PutLargeTests(TransferTestCase):
         self.told.clear()
         self.store.looked.clear()
 
+    def test_room(self) -> None:
+        """A server is told how much room a file takes without its holes, where that is known."""
+        top = self.mktemp()
+        os.mkdir(top)
+        with open(os.path.join(top, "sparse"), "wb") as file:
+            file.truncate(5 * CHUNK)
+            file.write(noise(CHUNK))
+        store = LocalStore(Root(top))
+        putting = putFile([self.session], Local(store, (b"sparse",), self.disk), b"/there")
+        self.flush()
+        self.successResultOf(putting)
+        status = os.stat(os.path.join(top, "sparse"))
+        self.write(LARGE)
+        self.successResultOf(self.put())
+        known, unknown = self.records(Put)
+        self.assertEqual((known.room, unknown.room), (status.st_blocks * 512, None))
+        self.assertLess(known.room, 2 * CHUNK)
+
     def test_resume(self) -> None:
         """What the server has is neither sent nor read."""
         self.leave(0, 1, 3)
@@ -1259,7 +1293,62 @@ class PutSeveralTests(TransferTestCase):
             self.successResultOf(self.put(self.session, *self.others))
             self.assertEqual(self.served(), self.data)
             self.assertEqual(sum(self.told), len(self.data))
+            self.assertEqual(self.factory.twice, [])
             self.assertIdle()
+
+    def test_other_ends_unheard(self) -> None:
+        """Of what the server may still be taking from a session that is lost, no chunk is sent
+        over another in the same upload, and what has come is not sent twice."""
+        for steps in range(0, 120, 7):
+            self.setUp()
+            putting = self.startPut(self.session, *self.others)
+            for _ in range(steps):
+                for pair in self.pairs:
+                    pair.client.step(65536)
+                    pair.server.step(65536)
+                self.turn()
+            # The server hears nothing of that.
+            self.pairs[1].client.reset()
+            self.flush()
+            self.successResultOf(putting)
+            self.assertEqual(self.served(), self.data)
+            self.assertEqual(sum(self.told), len(self.data))
+            self.assertEqual(self.factory.twice, [])
+            self.assertIdle()
+
+    def test_other_fails(self) -> None:
+        """What fails of another session's chunks is sent again, though not in the same upload."""
+        for error in (Corrupted("It came wrong."), Conflict("It comes already.")):
+            for index in range(14):
+                self.setUp()
+                self.factory.refuses[index] = error
+                putting = self.put(self.session, *self.others)
+                first = self.factory.received[self.factory.opened[0]]
+                if isinstance(error, Conflict) and index in first[:1]:
+                    self.failure(putting, Conflict)
+                    continue
+                self.flush()
+                self.assertEqual(self.factory.twice, [])
+                if isinstance(putting.result, Sent):
+                    self.assertEqual(self.served(), self.data)
+                    self.assertEqual(sum(self.told), len(self.data))
+                else:
+                    self.failure(putting, Conflict)
+                self.assertIdle()
+
+    def test_given_up_lost(self) -> None:
+        """When the first session ends while the server lets an upload go, the file fails."""
+        cancel = self.factory._cancel
+        self.factory._cancel = (  # type: ignore[method-assign]
+            lambda script, record: (
+                self.factory.cut(script)
+                if script is self.factory.opened[0]
+                else cancel(script, record)
+            )
+        )
+        self.factory.closesAfter[1] = 1
+        self.failure(self.put(self.session, *self.others), ConnectionFailed)
+        self.assertIdle()
 
     def test_other_is_refused(self) -> None:
         """A server that lets nobody join gets all over the first."""
@@ -1404,6 +1493,25 @@ class RetryTests(TransferTestCase):
             self.flush()
             self.successResultOf(trying)
             self.assertEqual(self.served(), LARGE)
+
+    def test_may_not_read(self) -> None:
+        """Who may write and not read is told that nobody knows, and nothing is sent again."""
+        trying = self.unconfirmed()
+        take = self.factory.onRecord
+
+        def refusing(script: Any, record: Any) -> None:
+            if isinstance(record, Hash):
+                script.fail_(record.id, Denied("You may not read it."))
+            else:
+                take(script, record)
+
+        self.factory.onRecord = refusing
+        self.clock.advance(1)
+        self.flush()
+        error = self.failureResultOf(trying, Unconfirmed).value
+        self.assertIn("not known", str(error))
+        self.assertEqual(self.noticed, [1])
+        self.assertEqual([type(each) for each in self.factory.opened[2].records], [Hash])
 
     def test_never_known(self) -> None:
         """Where nobody ever says, that is what is told in the end."""

@@ -84,6 +84,8 @@ class Download:
         self._onMoved = moved
         self._missing: deque[Run] = deque()
         self._asked: dict[Getting, _Range] = {}
+        #: The chunk behind those that a request brings, or has brought, which was adopted.
+        self._adopted = 0
         self._again: set[int] = set()
         self._begun = self._over = False
         self._writing = 0
@@ -99,6 +101,7 @@ class Download:
         @param session: over which it comes.
         """
         got.taker = self
+        self._adopted = got.behind
         self._asked[got] = _Range(session, got.behind)
 
     def begin(self, missing: Sequence[Run]) -> None:
@@ -108,10 +111,10 @@ class Download:
         @param missing: in order; what an adopted request brings may be in it.
         """
         self._begun = True
-        adopted = max((range.behind for range in self._asked.values()), default=0)
         for first, count in missing:
             behind = first + count
-            first = max(first, adopted)
+            # Also when it has ended by now: what it did not bring is among the missing already.
+            first = max(first, self._adopted)
             if first < behind:
                 self._missing.append((first, behind - first))
         self._share()
