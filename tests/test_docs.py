@@ -14,12 +14,13 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import click
@@ -47,9 +48,18 @@ from twisted_netsuite.cli.main import main as netsuite
 from twisted_netsuite.echo.native import NativeEchoFactory
 from twisted_netsuite.echo.protocol import EchoFactory
 from twisted_netsuite.errors import ConfigurationError, NotFound
-from twisted_netsuite.files import classicmachine as filesMachine
+from twisted_netsuite.files import classicmachine as classicFilesMachine
+from twisted_netsuite.files import clientmachine as filesClientMachine
+from twisted_netsuite.files import digests, uploads
+from twisted_netsuite.files import machine as filesMachine
+from twisted_netsuite.files import messages as filesMessages
 from twisted_netsuite.files.classic import ClassicGetFactory
+from twisted_netsuite.files.localstore import LocalStore
+from twisted_netsuite.files.memorystore import MemoryStore
+from twisted_netsuite.files.native import FilesFactory
+from twisted_netsuite.files.permit import Permit
 from twisted_netsuite.files.root import Root
+from twisted_netsuite.files.roots import Roots
 from twisted_netsuite.net.addresses import StreamAddress
 from twisted_netsuite.net.conversation import DatagramConversation, converse
 from twisted_netsuite.net.sessionclient import connectSession
@@ -73,7 +83,7 @@ from twisted_netsuite.trust.oversight import UNSEEN, Oversight
 from twisted_netsuite.trust.policy import PolicyFile
 from twisted_netsuite.wire import sessionmachine
 from twisted_netsuite.wire.machine import Table
-from twisted_netsuite.wire.session import SessionCodec
+from twisted_netsuite.wire.session import Record, SessionCodec
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs/examples"
@@ -227,6 +237,21 @@ class PythonTests(SynchronousTestCase):
         for name in names:
             constant(name)
 
+    def test_digests(self) -> None:
+        """The digest that the page about native files shows is that of the code, for any number
+        of chunks."""
+        (shown,) = blocks(page("docs/protocol/files.md"), "python")
+        found: dict[str, Any] = {}
+        exec(shown, found)
+        self.assertEqual(found["CHUNK"], digests.CHUNK)
+        for size in (0, 1, digests.CHUNK, digests.CHUNK + 1, 3 * digests.CHUNK):
+            data = bytes(range(250)) * (size // 250 + 1)
+            pieces = [
+                digests.digestOf(data[at * digests.CHUNK : min(size, (at + 1) * digests.CHUNK)])
+                for at in range(digests.chunks(size))
+            ]
+            self.assertEqual(found["digestOf"](data[:size]), digests.combined(pieces))
+
     def test_faults(self) -> None:
         """Each row of the page about exec's faults names tests, all of which are there."""
         rows = re.findall(r"^\| (?!fault |-).*$", page("docs/protocol/exec-faults.md"), re.M)
@@ -323,8 +348,24 @@ class StateTests(SynchronousTestCase):
         self.assertShows(native, execMachine.CLIENT_TABLE, "### The client's end")
 
     def test_files(self) -> None:
-        """The page about files shows its machine."""
-        self.assertShows("docs/protocol/files-get.md", filesMachine.TABLE)
+        """The pages about files show their machines."""
+        self.assertShows("docs/protocol/files-get.md", classicFilesMachine.TABLE)
+        native = "docs/protocol/files.md"
+        for heading, table in (
+            ("### What is sent: GET, LIST, MANIFEST", filesMachine.SENDING_TABLE),
+            ("### What is received: PUT, JOIN", filesMachine.RECEIVING_TABLE),
+        ):
+            self.assertShows(native, table, heading)
+        for heading, ours in (
+            (
+                "### A question: STAT, HASH, MKDIR, RENAME, REMOVE, CHANGE",
+                filesClientMachine.QUESTION_TABLE,
+            ),
+            ("### A list: LIST, MANIFEST", filesClientMachine.LIST_TABLE),
+            ("### A file that is fetched: GET", filesClientMachine.GET_TABLE),
+            ("### A file that is sent: PUT, JOIN", filesClientMachine.PUT_TABLE),
+        ):
+            self.assertShows(native, ours, heading)
 
     def test_proxy(self) -> None:
         """The page about the proxy shows its machine."""
@@ -339,19 +380,50 @@ class StateTests(SynchronousTestCase):
 class RecordTests(SynchronousTestCase):
     """Tables of records in the protocol pages."""
 
-    def test_exec(self) -> None:
-        """The page about native exec has a row for each record that there is, which names each of
-        its fields."""
+    def assertRecords(self, name: str, records: Iterable[type[Record]]) -> None:
+        """Check that a page has a row for each record, which names each of its fields."""
         rows = {
             name: row
-            for row in page("docs/protocol/exec.md").splitlines()
+            for row in page(name).splitlines()
             if re.match(r"\| `[a-z-]+`(, `[a-z-]+`)* \| (C|S|both) \|", row)
             for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])
         }
-        self.assertEqual(set(rows), {record.__struct_config__.tag for record in RECORDS})
-        for record in RECORDS:
+        self.assertEqual(set(rows), {record.__struct_config__.tag for record in records})
+        for record in records:
             for field in record.__struct_encode_fields__:
                 self.assertIn(f"`{field}`", rows[str(record.__struct_config__.tag)])
+
+    def test_exec(self) -> None:
+        """The page about native exec has a row for each record that there is, which names each of
+        its fields."""
+        self.assertRecords("docs/protocol/exec.md", RECORDS)
+
+    def test_files(self) -> None:
+        """So does the page about native files; and it names what is in facts and in entries."""
+        self.assertRecords("docs/protocol/files.md", filesMessages.RECORDS)
+        for line, struct in (
+            ("- *Facts* are a map", filesMessages.Facts),
+            ("- An entry of a list is a map", filesMessages.Listed),
+        ):
+            shown = page("docs/protocol/files.md").partition(line)[2].partition("\n- ")[0]
+            for field in struct.__struct_encode_fields__:
+                self.assertIn(f"`{field}`", shown)
+
+    def test_filesSenders(self) -> None:
+        """The page about native files says of each record who sends it."""
+        both = {"body", "holes"}
+        for record in filesMessages.RECORDS:
+            tag = str(record.__struct_config__.tag)
+            who = "both" if tag in both else "C" if record in filesMessages.REQUESTS else "S"
+            self.assertIn(f"\n| `{tag}` | {who} |", page("docs/protocol/files.md"))
+
+    def test_filesEvents(self) -> None:
+        """The page about the audit log has a row for each act with files that the protocol's page
+        names."""
+        events = set(re.findall(r"`(files\.[a-z.]+)`[,| ]", page("docs/protocol/files.md")))
+        rows = set(re.findall(r"^\| `(files\.[a-z.]+)` \|", page("docs/howto/audit.md"), re.M))
+        self.assertEqual(events, rows)
+        self.assertGreater(len(rows), 7)
 
     def test_outcomes(self) -> None:
         """The page about native exec has a row for each kind of outcome, which names each of its
@@ -454,12 +526,13 @@ class ConfigurationTests(SynchronousTestCase):
         reactor: Any = MemoryReactorClock()
         services = build(readSuite("secure.toml", KINDS), reactor)
         self.assertEqual([service.name for service in services], ["exec.main", "files.main"])
+        self.assertIsInstance(services[1].factory, FilesFactory)
+        # Its policy has a quota, and that is counted.
+        self.assertEqual(services[1].uncounted, "")  # type: ignore[attr-defined]
         for service in services:
             for address in service.addresses:
                 assert isinstance(address, StreamAddress)
                 self.assertTrue(address.authenticates)
-            if isinstance(service.factory, ClassicGetFactory):
-                service.factory.root.close()
 
     def test_exampleDialects(self) -> None:
         """The example has a shell in each dialect of exec."""
@@ -594,6 +667,19 @@ class ExchangeTests(TestCase):
             self.assertEqual(await session.next(PATIENCE), notes.Kept(text="milk"))
         self.assertEqual([each["identity"] for each in audit.records], [who, who])
         await session.close()
+
+    async def test_nativeFiles(self) -> None:
+        """Native files are put, sent, listed and refused as their page shows."""
+        reactor = realReactor()
+        (exchange,) = exchanges("docs/protocol/files.md")
+        store = MemoryStore(now=lambda: 1795293477_000000000)
+        # Their names are chance.
+        chance = SimpleNamespace(token_bytes=lambda count: b"0123456789abcdef"[:count])
+        self.patch(uploads, "secrets", chance)
+        roots = Roots("/srv/files", lambda path: store)
+        factory = FilesFactory(reactor, Permit(UNSEEN, roots, writable=True))
+        await factory.open()
+        await self.replay(factory, exchange)
 
     async def test_files(self) -> None:
         """Files are sent, and refused, as their page shows."""
@@ -748,6 +834,23 @@ class ClientTests(TestCase):
         self.assertEqual(await client.fetch(reactor, address, "my notes.txt"), b"hello\n")
         with self.assertRaises(NotFound):
             await client.fetch(reactor, address, "nothing.txt")
+
+    async def test_nativeFiles(self) -> None:
+        """The native files client of the page puts a file, and gets it back."""
+        reactor = realReactor()
+        (shown,) = blocks(page("docs/howto/client.md"), "python")
+        found: dict[str, Any] = {}
+        exec(shown, found)
+        here, there = Path(self.mktemp()), Path(self.mktemp())
+        here.mkdir()
+        there.mkdir()
+        (here / "here.txt").write_bytes(b"hello\n")
+        roots = Roots(str(there), lambda path: LocalStore(Root(path)))
+        factory = FilesFactory(reactor, Permit(UNSEEN, roots, writable=True))
+        await factory.open()
+        answer = await found["exchange"](reactor, await self.serve(factory), str(here))
+        self.assertEqual(answer, ([b"a.txt"], b"hello\n"))
+        self.assertEqual(list((there / "notes").iterdir()), [])
 
     async def test_ask(self) -> None:
         """Its chat client gets the answer to its line."""

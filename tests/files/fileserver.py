@@ -102,6 +102,7 @@ class Script(SessionProtocol):
     def recordReceived(self, record: Record) -> None:
         self.records.append(record)
         if isinstance(record, Body):
+            self.factory.bodyBegins(self, record)
             data = self.bodies[record.id, record.index] = bytearray()
             if record.length:
                 self.receiveRaw(record.length, self._taking(record, data))
@@ -137,6 +138,9 @@ class Scripts(SessionFactory):
         super().__init__(clock, SERVICE, RECORDS, frame=FRAME)
         self.opened: list[Script] = []
         self.onRecord: Callable[[Script, Record], object] = lambda script, record: None
+
+    def bodyBegins(self, script: Script, header: Body) -> None:
+        """A chunk is coming."""
 
 
 def facts(size: int, version: bytes = VERSION, **known: Any) -> Facts:
@@ -213,7 +217,7 @@ class Incoming:
 
     put: Put
     chunks: dict[int, bytes]
-    bySession: dict[int, int] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
 
 
 class FileServer(Scripts):
@@ -225,6 +229,7 @@ class FileServer(Scripts):
     @ivar asked: the chunks that each session was asked for by GET.
     @ivar closesAfter: a session is cut off after so many chunks in all.
     @ivar refuses: what the chunk of an index fails with when it comes.
+    @ivar twice: chunks that have begun to come more than once in one upload.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -236,6 +241,7 @@ class FileServer(Scripts):
         self.uploads: dict[bytes, Incoming] = {}
         self.closesAfter: dict[int, int] = {}
         self.refuses: dict[int, NetsuiteError] = {}
+        self.twice: list[int] = []
         self.joinFails: NetsuiteError | None = None
         self.holdsDone = False
         self._open: dict[tuple[Script, int], Incoming] = {}
@@ -264,6 +270,13 @@ class FileServer(Scripts):
                 self._commit(script, record)
             case Cancel():
                 self._cancel(script, record)
+
+    def bodyBegins(self, script: Script, header: Body) -> None:
+        incoming = self._open.get((script, header.id))
+        if incoming is not None:
+            if header.index in incoming.begun:
+                self.twice.append(header.index)
+            incoming.begun.add(header.index)
 
     def _hash(self, script: Script, asked: Hash) -> None:
         kept = self.files.get(asked.name)

@@ -129,6 +129,12 @@ class HoleTests(SourceCase):
         self.assertEqual(source.data(33 * CHUNK), (size, size))
         self.assertEqual(source.read(8 * CHUNK - 1, 2), b"\0x")
 
+    def test_room(self) -> None:
+        """The room that it takes is known without its holes, and is no more than its bytes."""
+        source = self.sparse(64 * CHUNK, (8 * CHUNK, b"x" * CHUNK))
+        self.assertTrue(CHUNK <= source.room < 2 * CHUNK)
+        self.assertEqual(self.sparse(10, (0, b"x" * 10)).room, 10)
+
     def test_huge(self) -> None:
         """A sparse file of a terabyte is looked through at once."""
         size = 2**40

@@ -25,11 +25,12 @@ from twisted_netsuite.errors import (
     ProtocolError,
     SourceChanged,
     StorageFailed,
+    TimedOut,
 )
 from twisted_netsuite.files import flights, progress
 from twisted_netsuite.files import sync as module
 from twisted_netsuite.files.client import FilesSession
-from twisted_netsuite.files.flights import Flights, inThread, together
+from twisted_netsuite.files.flights import MAX_FLIGHTS, Flights, inThread, itsOwn, together
 from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.memorystore import MemoryStore
 from twisted_netsuite.files.messages import Facts, Listed
@@ -769,6 +770,89 @@ class FlightsTests(SynchronousTestCase):
         self.failureResultOf(work, KeyError)
         assert isinstance(heard[0], Failure)
         heard[0].trap(CancelledError)
+
+    def test_stopMany(self) -> None:
+        """However many are broken off, it goes no deeper, and each is broken off once."""
+        cancelled: list[int] = []
+        heard: list[int] = []
+
+        def begin(item: int) -> Deferred[None]:
+            return Deferred(lambda _: cancelled.append(item))
+
+        def ended(item: int, result: Failure | None) -> None:
+            heard.append(item)
+            assert isinstance(result, Failure)
+            itsOwn(result)
+
+        for inside in (False, True):
+            cancelled.clear()
+            heard.clear()
+            flying = Flights(range(10_000), begin, ended)
+            work = Deferred.fromCoroutine(flying.run())
+            if inside:
+                flying.stop(Failure(CancelledError()))
+            else:
+                work.cancel()
+            self.failureResultOf(work, CancelledError)
+            self.assertEqual(cancelled, list(range(MAX_FLIGHTS)))
+            self.assertEqual(heard, cancelled)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_stopSlow(self) -> None:
+        """What takes its time to end is left to end, whatever else ends meanwhile."""
+        cancelled: list[int] = []
+        slow: list[Deferred[None]] = []
+
+        def begin(item: int) -> Deferred[None]:
+            slow.append(Deferred(lambda _: cancelled.append(item)))
+            if item % 2:
+                return slow[-1]
+            return Deferred.fromCoroutine(taking(item))
+
+        ends: list[Deferred[None]] = []
+
+        async def taking(item: int) -> None:
+            try:
+                await slow[item]
+            finally:
+                ends.append(Deferred(lambda _: cancelled.append(-item)))
+                await ends[-1]
+
+        flying = Flights(range(6), begin, lambda item, result: itsOwn(cast(Failure, result)))
+        work = Deferred.fromCoroutine(flying.run())
+        work.cancel()
+        self.assertNoResult(work)
+        self.assertEqual(cancelled, list(range(6)))
+        for each in ends:
+            each.callback(None)
+        self.failureResultOf(work, CancelledError)
+
+    def test_stopWhileBegun(self) -> None:
+        """What is being begun as all is stopped is broken off, too."""
+        first: Deferred[None] = Deferred()
+        cancelled: list[int] = []
+
+        def begin(item: int) -> Deferred[None]:
+            if item == 0:
+                return first
+            first.errback(KeyError())
+            return Deferred(lambda _: cancelled.append(item))
+
+        def ended(item: int, result: Failure | None) -> None:
+            if item == 0 and isinstance(result, Failure):
+                result.raiseException()
+
+        work = Deferred.fromCoroutine(Flights(range(5), begin, ended).run())
+        self.failureResultOf(work, KeyError)
+        self.assertEqual(cancelled, [1])
+
+    def test_wrongWithAll(self) -> None:
+        """A peer that is dead, gone or wrong is no failure of one item; all else is."""
+        for kind in (ConnectionFailed, ProtocolError, TimedOut):
+            self.assertRaises(kind, itsOwn, Failure(kind("It is silent.")))
+        self.assertRaises(KeyError, itsOwn, Failure(KeyError()))
+        own = Denied("No.")
+        self.assertIs(itsOwn(Failure(own)), own)
 
     def test_inThread(self) -> None:
         """What is cancelled is over when its thread is, which is told to stop."""

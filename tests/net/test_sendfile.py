@@ -106,7 +106,10 @@ class OverSockets(SynchronousTestCase):
         """Let the reactor and the peer go on until there is nothing to write."""
         for _ in range(10_000):
             self.take()
+            # What was gathered in this turn leaves with its end.
+            self.reactor.advance(0)
             if not self.waits():
+                self.take()
                 return
             self.turn()
         raise AssertionError("It does not come to rest.")
@@ -441,6 +444,7 @@ class KernelTests(OverSockets):
         other = Takes(Clock())
         other.makeConnection(StringTransport())
         for step in range(10_000):
+            self.reactor.advance(0)
             if self.waits():
                 self.turn()
             try:
@@ -587,6 +591,56 @@ class ReadingTests(OverSockets):
         raw.unregisterProducer()
         self.assertEqual([self.successResultOf(sending) for sending in sendings], [0] * 2000)
 
+    @settings(deadline=None, max_examples=300)
+    @given(st.lists(st.sampled_from(["read", "pause", "resume", "both", "nested"]), max_size=40))
+    def test_pauses(self, steps: list[str]) -> None:
+        """However pauses come and go while a piece is read or written, all of it is sent."""
+        for descriptor in (None, self.descriptor):
+            self.pausing(steps, descriptor)
+
+    def pausing(self, steps: list[str], descriptor: int | None) -> None:
+        """Send a part over a transport that pauses as it is told."""
+        asked: list[tuple[Deferred[bytes], int, int]] = []
+        ended: list[int] = []
+        nested: list[str] = []
+        data = bytes(range(256)) * 2000
+
+        def pause() -> None:
+            if nested:
+                nested.pop()
+                sender.pauseProducing()
+                sender.resumeProducing()
+
+        def read(offset: int, count: int) -> Deferred[bytes]:
+            asked.append((Deferred(), offset, count))
+            pause()
+            return asked[-1][0]
+
+        transport = Pausing()
+        transport.onWrite = pause
+        part = Part(len(data), read, 0, descriptor)
+        sender = PartSender(cast(Any, transport), part, lambda stalled: None, ended.append)
+        sender.start()
+        paused = False
+        for step in [*steps, *["resume", "read"] * 10]:
+            if step == "read" and asked:
+                ((piece, offset, count),) = asked
+                asked.clear()
+                piece.callback(data[offset : offset + count])
+            elif step == "pause":
+                paused = True
+                sender.pauseProducing()
+            elif step == "resume" and paused:
+                paused = False
+                sender.resumeProducing()
+            elif step == "both":
+                sender.pauseProducing()
+                if not paused:
+                    sender.resumeProducing()
+            elif step == "nested" and not paused:
+                nested.append(step)
+        self.assertEqual((ended, transport.value()), ([0], data))
+
     def test_halves(self) -> None:
         """What one end sends the other takes, bodies behind their frames."""
         told = [("raw", b"abc"), ("frame", b"x"), ("raw", self.data)]
@@ -598,6 +652,16 @@ class ReadingTests(OverSockets):
         self.settle()
         self.assertEqual(self.got, written(told))
         self.assertTrue(self.got.startswith(announced(b"abc")))
+
+
+class Pausing(StringTransport):
+    """A transport that does something at each write."""
+
+    onWrite: Callable[[], object] = staticmethod(lambda: None)
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.onWrite()
 
 
 def _raise(error: Exception) -> Any:

@@ -27,13 +27,16 @@ class Batches:
     """Does the work of one session, piece by piece, in the order in which it was given."""
 
     def __init__(
-        self, clock: IReactorTime, disk: Disk, mayBegin: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        clock: IReactorTime,
+        disk: Disk,
+        mayBegin: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """
         @param clock: gives the next turn.
         @param disk: does the work.
         @param mayBegin: waits until more can be answered; when it fails nobody takes answers, and
-            nothing has to be waited for.
+            nothing has to be waited for. C{None} where answers go to this end.
         """
         self._clock = clock
         self._disk = disk
@@ -64,7 +67,10 @@ class Batches:
             self._next()
 
     def _next(self) -> None:
-        Deferred.fromCoroutine(self._mayBegin()).addBoth(self._begin)
+        if self._mayBegin is None:
+            self._begin(None)
+        else:
+            Deferred.fromCoroutine(self._mayBegin()).addBoth(self._begin)
 
     def _begin(self, result: object) -> None:
         count = min(BATCH, len(self._waiting))

@@ -1,6 +1,6 @@
 """
 One request of the native files protocol, as the client sees it: a table for each kind; not which
-chunks may come, which is in L{files.requests}.
+chunks may come, which is in L{files.offering}.
 
 In a request that was cancelled everything is expected that was on its way, and dropped.
 """

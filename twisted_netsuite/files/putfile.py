@@ -155,13 +155,16 @@ class PutFile:
         small, self._small = self._small, None
         found = self._found
         size = found.attributes.size
-        sent = Sent(None, found.digest, size, size, 0)
+        facts = answer.facts if isinstance(answer, Done) else None
+        sent = Sent(facts, found.digest, size, size, 0)
         if isinstance(answer, Done):
             self._tell(size)
             try:
-                self._done.callback(agreed(answer, sent))
+                requireAgreed(answer, sent)
             except NetsuiteError:
                 self._fail(Failure())
+            else:
+                self._done.callback(sent)
         else:
             unconfirmed = small is not None and small.isLost and small.id > 0
             self._fail(Failure(self._explained(answer, unconfirmed, sent)))
@@ -238,7 +241,9 @@ class PutFile:
         finally:
             await put.drained()
         try:
-            return agreed(await put.whenDone(), sent)
+            done = await put.whenDone()
+            requireAgreed(done, sent)
+            return replace(sent, facts=done.facts)
         except NetsuiteError as error:
             raise self._explained(error, put.isLost, sent) from None
         except BaseException:
@@ -436,19 +441,17 @@ def bodyOf(supply: Supply, piece: Piece) -> bytes | Part:
     )
 
 
-def agreed(done: Done, sent: Sent) -> Sent:
+def requireAgreed(done: Done, sent: Sent) -> None:
     """
-    See that a server has published what was sent.
+    Require that a server has published what was sent.
 
     @param done: its answer.
     @param sent: what was sent.
-    @return: the same, with what the server says of it.
     @raise ProtocolError: when it says otherwise.
     """
     facts = done.facts
     if done.digest not in (None, sent.digest) or (facts and facts.size != sent.size):
         raise ProtocolError("The server says that it has published something else than was sent.")
-    return Sent(facts, sent.digest, sent.size, sent.moved, sent.there)
 
 
 def _joinRecord(upload: bytes, id: int) -> Join:

@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted_netsuite.errors import (
     ConfigurationError,
     ConnectionFailed,
+    Denied,
     InvalidName,
     NetsuiteError,
     NotFound,
@@ -46,6 +47,8 @@ __all__ = [
 T = TypeVar("T")
 
 Sessions = Sequence[FilesSession]
+
+_WISHES = frozenset(Wishes.__annotations__)
 
 #: How often a transfer is tried, and seconds before the second try and before any: together some
 #: half a minute, in which most links come back.
@@ -224,9 +227,8 @@ def _require(name: bytes, local: Local, wishes: Wishes) -> None:
         raise InvalidName("The root is no file; give the name of one.")
     if not wishes:
         return
-    unknown = wishes.keys() - Wishes.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"{min(unknown)!r} is no wish for a transfer.")
+    if not wishes.keys() <= _WISHES:
+        raise TypeError(f"{min(wishes.keys() - _WISHES)!r} is no wish for a transfer.")
     replaces = wishes.get("replaces")
     if replaces is not None and len(replaces) != 32:
         raise ConfigurationError(

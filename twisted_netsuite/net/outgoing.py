@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_netsuite.errors import ConnectionFailed
 from twisted_netsuite.net.eager import eagerWrite
@@ -23,12 +25,72 @@ from twisted_netsuite.net.sendfile import PIECE, Part, PartSender, partOf
 PREFIX = 4
 
 
+#: Bytes of frames that are sent with one system call: it costs as much as to copy 50 KB does, so
+#: with more of them little is saved, and a peer would wait for what is there.
+GATHER = 64 * 1024
+
+
 class _Body(NamedTuple):
     """A frame whose body follows it, and who waits for it to have been sent."""
 
     frame: bytes
     body: bytes | Part
     sent: Deferred[int]
+
+
+class Cork:
+    """
+    Writes the first that comes in a turn of the reactor at once, and what follows in the same turn
+    together, at its end: so one request does not wait, and hundreds cost a few system calls.
+
+    A transport that is no socket, as under TLS, gathers by itself, and gets all at once.
+    """
+
+    def __init__(self, transport: IStreamTransport) -> None:
+        """
+        @param transport: nobody else writes to it, unless after L{flush}.
+        """
+        self._eager = eagerWrite(transport)
+        self._isSocket = isinstance(transport, FileDescriptor) and self._eager != transport.write
+        self._reactor: IReactorTime = getattr(transport, "reactor", None)  # type: ignore[assignment]
+        self._turn: IDelayedCall | None = None
+        self._gathered: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """
+        Write, now or at the end of this turn.
+
+        @param data: some.
+        """
+        if self._turn is None:
+            if self._isSocket:
+                self._turn = self._reactor.callLater(0, self._turnOver)
+            self._eager(data)
+            return
+        self._gathered.append(data)
+        self._size += len(data)
+        if self._size >= GATHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._gathered:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._size = 0
+            self._eager(data)
+
+    def stop(self) -> None:
+        """Write what was gathered; nothing follows."""
+        self.flush()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def _turnOver(self) -> None:
+        self._turn = None
+        self.flush()
 
 
 class Outgoing:
@@ -58,7 +120,8 @@ class Outgoing:
         self.raw: RawBytes | PartSender | None = None
         self.stalled = False
         self._transport = transport
-        self._write = eagerWrite(transport)
+        self._cork = Cork(transport)
+        self._write = self._cork.write
         self._makeStall = stallTimer
         self._stall: IdleTimer | None = None
         self._stallRuns = False
@@ -164,6 +227,7 @@ class Outgoing:
         if self._over:
             return
         self._over = True
+        self._cork.stop()
         self.watchStall(False)
         if self.raw is not None:
             self.raw.stop()
@@ -194,6 +258,7 @@ class Outgoing:
         sender.start()
 
     def _open(self, raw: RawBytes | PartSender) -> None:
+        self._cork.flush()
         self.raw = raw
         self.watchStall(False)
         self._onRaw()

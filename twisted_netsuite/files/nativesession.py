@@ -1,0 +1,382 @@
+"""
+One session of the native files service: what is asked over it, and in what order it is answered.
+
+What is asked of a name alone, and files of one chunk, are done in the order in which they come,
+many at once in one thread. Lists and larger files take as long as they take beside that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
+from twisted.python.failure import Failure
+
+from twisted_netsuite.errors import ConnectionFailed, LimitExceeded, NetsuiteError, ProtocolError
+from twisted_netsuite.files import quick
+from twisted_netsuite.files.answers import errorOf, factsOf, failed
+from twisted_netsuite.files.batches import Batches
+from twisted_netsuite.files.capacity import Inflow, Outflow
+from twisted_netsuite.files.gathering import Gathering
+from twisted_netsuite.files.messages import (
+    MAX_OPEN,
+    Body,
+    Cancel,
+    Change,
+    Commit,
+    Done,
+    Facts,
+    Failed,
+    Found,
+    Get,
+    Hash,
+    Holes,
+    Join,
+    List,
+    MakeDirectory,
+    Manifest,
+    Put,
+    Remove,
+    Rename,
+    Stat,
+)
+from twisted_netsuite.files.permit import Place
+from twisted_netsuite.files.receiving import Receiving
+from twisted_netsuite.files.sending import FileSending, ListSending, Sending
+from twisted_netsuite.files.store import Attributes, Source
+from twisted_netsuite.files.uploads import Begun, Upload
+from twisted_netsuite.net.framed import SessionProtocol
+from twisted_netsuite.net.sendfile import Part
+from twisted_netsuite.trust.oversight import causeOf
+from twisted_netsuite.wire.session import Record
+
+if TYPE_CHECKING:
+    from twisted_netsuite.files.native import FilesFactory
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+Exchange = Sending | Receiving | Gathering
+
+
+class NativeFiles(SessionProtocol):
+    """One session."""
+
+    factory: FilesFactory
+    # Else two ends that both send files would wait for each other.
+    readsOn: ClassVar[bool] = True
+
+    def connectionMade(self) -> None:
+        """Have nothing open."""
+        self._exchanges: dict[int, Exchange] = {}
+        #: Requests of which nothing was answered yet.
+        self._open: set[int] = set()
+        #: Those of them that the client wants no more.
+        self._cancelled: set[int] = set()
+        self._highest = 0
+        super().connectionMade()
+
+    def sessionOpened(self) -> None:
+        """Know who asks."""
+        self._access = self.factory.permit.access(self.identity, self.address)
+        pace = self.factory.pace
+        self._inflow = Inflow(self.clock, pace, self.identity, self.hold)
+        self._outflow = Outflow(self.clock, pace, self.identity, lambda: self.stalled)
+        self._batches = Batches(self.clock, self.factory.disk, self._outflow.mayBegin)
+
+    def sessionClosed(self, reason: NetsuiteError | None) -> None:
+        """Send and receive nothing more; what can be kept of files is."""
+        exchanges, self._exchanges = self._exchanges, {}
+        self._inflow.close()
+        for each in exchanges.values():
+            each.sessionClosed()
+        self._outflow.close()
+        self._batches.hurry()
+
+    def sessionDraining(self) -> None:
+        """The client asks nothing more: close once all is answered."""
+        self._finishIfDone()
+
+    def writingChanged(self, taken: bool) -> None:
+        """Go on with what waits for the client."""
+        if self.machine.isOpen and not self.stalled:
+            self._outflow.taken()
+
+    # What the client sends.
+
+    def recordReceived(self, record: Record) -> None:
+        """Take a record."""
+        match record:
+            case Body() | Holes() | Commit() | Cancel():
+                self._within(record)
+            case Put(follows=True):
+                self._claim(record.id)
+                self._gather(record)
+            case Put():
+                self._claim(record.id)
+                self._receive(record)
+            case Join():
+                self._claim(record.id)
+                self._join(record)
+            case Get():
+                self._claim(record.id)
+                self._get(record)
+            case List() | Manifest():
+                self._claim(record.id)
+                self._list(record)
+            case Stat() | MakeDirectory() | Remove() | Change():
+                self._claim(record.id)
+                self._ask(record)
+            case Rename():
+                self._claim(record.id)
+                self._rename(record)
+            case Hash():
+                self._claim(record.id)
+                self._hash(record)
+            case _:
+                raise ProtocolError(f"A server is sent no {type(record).__name__.upper()}.")
+
+    def _claim(self, id: int) -> None:
+        if id <= self._highest:
+            raise ProtocolError(f"Request {id} came after {self._highest}; each has a greater one.")
+        self._highest = id
+        if len(self._open) + len(self._exchanges) >= MAX_OPEN:
+            raise LimitExceeded(f"{MAX_OPEN} requests are open, and no more can be.")
+
+    def _within(self, record: Body | Holes | Commit | Cancel) -> None:
+        exchange = self._exchanges.get(record.id)
+        if exchange is not None:
+            exchange.received(record)
+        elif not isinstance(record, Cancel) or record.id > self._highest:
+            raise ProtocolError(
+                f"{type(record).__name__.upper()} came for {record.id}, which is not open."
+            )
+        elif record.id in self._open:
+            self._cancelled.add(record.id)
+
+    # What is answered at once.
+
+    def _ask(self, record: Stat | MakeDirectory | Remove | Change) -> None:
+        """Do what is asked of a name."""
+        access = self._access
+        act = partial(quick.carryOut, record)
+        done: Deferred[Facts | None]
+        match record:
+            case Stat():
+                done = self._do(access.list(record.name), act)
+            case MakeDirectory():
+                done = self._do(access.makeDirectory(record.name), act)
+            case Remove():
+                done = self._do(access.remove(record.name), act)
+            case Change():
+                done = self._do(access.change(record.name, record.mode, record.mtime), act)
+        self._open.add(record.id)
+        self._answerWith(record.id, done)
+
+    def _rename(self, record: Rename) -> None:
+        moved = self._access.rename(record.name, record.to)
+        self._open.add(record.id)
+        self._answerWith(record.id, self._do(moved, partial(quick.rename, record)))
+
+    def _hash(self, record: Hash) -> None:
+        # Not among the others, which would wait for it.
+        hashed = self._access.read(record.name).addCallback(
+            lambda place: self.factory.disk.run(self._ifOpen, quick.digest, place)
+        )
+        self._open.add(record.id)
+        hashed.addCallbacks(
+            lambda found: self._done(record.id, *found),
+            lambda failure: self._notDone(record.id, failure),
+        )
+
+    def _answerWith(self, id: int, done: Deferred[Any]) -> None:
+        done.addCallbacks(
+            lambda facts: self._done(id, facts), lambda failure: self._notDone(id, failure)
+        )
+
+    def _do(self, asked: Deferred[A], work: Callable[[A], T]) -> Deferred[T]:
+        """Do something in a thread, once it is allowed, and after what was asked before."""
+        return asked.addCallback(
+            lambda allowed: self._batches.run(partial(self._ifOpen, work, allowed))
+        )
+
+    def _ifOpen(self, work: Callable[[A], T], allowed: A) -> T:
+        """Do what somebody still waits for."""
+        if self.machine.closed:
+            raise ConnectionFailed("The session is over.")
+        return work(allowed)
+
+    def _done(self, id: int, facts: Facts | None, digest: bytes | None = None) -> None:
+        self._closed(id)
+        self.answer(Done(id=id, facts=facts, digest=digest))
+        self._finishIfDone()
+
+    def _notDone(self, id: int, failure: Failure) -> None:
+        self._closed(id)
+        self.answer(self.failed(id, errorOf(failure), False))
+        self._finishIfDone()
+
+    def _closed(self, id: int) -> None:
+        self._open.discard(id)
+        self._cancelled.discard(id)
+
+    # What is sent.
+
+    def _get(self, record: Get) -> None:
+        self._open.add(record.id)
+        opened = self._do(self._access.read(record.name), partial(quick.openFile, record))
+        opened.addCallback(self._found, record)
+        opened.addErrback(lambda failure: self._notDone(record.id, failure))
+
+    def _found(self, found: quick.Small | Source, record: Get) -> None:
+        id = record.id
+        self._open.discard(id)
+        if not isinstance(found, quick.Small):
+            try:
+                sending = FileSending(record, found, self, self.factory.disk)
+            except NetsuiteError:
+                found.close()
+                raise
+            self._enqueue(sending)
+            return
+        facts = factsOf(found.attributes)
+        self._outflow.answered(len(found.data))
+        self.answer(Found(id=id, facts=facts))
+        body = Body(id=id, index=0, length=len(found.data), digest=found.digest)
+        self.sendFrameWithBody(self.codec.encode(body), found.data).addErrback(_gone)
+        self._done(id, None, found.digest)
+
+    def _list(self, record: List | Manifest) -> None:
+        self._open.add(record.id)
+        asked = self._access.list(record.name)
+        asked.addCallbacks(
+            lambda place: self._listed(record, place),
+            lambda failure: self._notDone(record.id, failure),
+        )
+
+    def _listed(self, record: List | Manifest, place: Place) -> None:
+        self._open.discard(record.id)
+        shows = self._access.shows(place)
+        if isinstance(record, Manifest):
+            entries = quick.manifest(place, shows, record.digests)
+        else:
+            entries = quick.listed(place, shows)
+        self._enqueue(ListSending(record.id, entries, self, self.factory.disk))
+
+    def _enqueue(self, sending: Sending) -> None:
+        if not self.machine.closed:
+            self._exchanges[sending.id] = sending
+            if sending.id in self._cancelled:
+                self._cancelled.discard(sending.id)
+                sending.received(Cancel(id=sending.id))
+        self._outflow.enqueue(sending)
+
+    # What is received.
+
+    def _gather(self, record: Put) -> None:
+        placed = self._access.write(record.name, record.size)
+        self._exchanges[record.id] = Gathering(record, self, placed, partial(self._store, record))
+
+    def _store(
+        self, record: Put, place: Place, pieces: list[bytes], digest: bytes
+    ) -> Deferred[Attributes]:
+        write = partial(quick.publish, record, pieces=pieces, digest=digest)
+        stored = self._batches.run(partial(self._ifOpen, write, place))
+        return stored.addCallback(self._stored, place, digest)
+
+    def _stored(self, attributes: Attributes, place: Place, digest: bytes) -> Attributes:
+        self._access.wrote(place, attributes.size, digest)
+        return attributes
+
+    def _receive(self, record: Put) -> None:
+        receiving = Receiving(record.id, self)
+        self._exchanges[record.id] = receiving
+        try:
+            self.factory.uploads.enter(record.size)
+        except LimitExceeded as error:
+            receiving.refused(error)
+            return
+        opened = self._access.write(record.name, record.size)
+        opened.addCallback(
+            lambda place: self.factory.disk.run(self._ifOpen, partial(quick.begin, record), place)
+        )
+        opened.addCallbacks(
+            partial(self._uploadOpened, record, receiving),
+            lambda failure: self._notOpened(receiving, failure),
+        )
+
+    def _notOpened(self, receiving: Receiving, failure: Failure) -> None:
+        self.factory.uploads.leave()
+        receiving.refused(errorOf(failure))
+
+    def _uploadOpened(self, record: Put, receiving: Receiving, begun: Begun) -> None:
+        upload = Upload(self.factory.disk, begun, self.identity)
+        self.factory.uploads.add(upload)
+        place = begun.place
+
+        def publish(digest: bytes) -> Deferred[Attributes]:
+            return upload.commit(digest).addCallback(self._stored, place, digest)
+
+        receiving.opened(upload, publish, record.source is not None)
+
+    def _join(self, record: Join) -> None:
+        receiving = Receiving(record.id, self)
+        self._exchanges[record.id] = receiving
+        try:
+            receiving.joined(self.factory.uploads.find(record.upload, self.identity))
+        except NetsuiteError as error:
+            receiving.refused(error)
+
+    # What requests call.
+
+    def answer(self, record: Record) -> None:
+        """Send an answer."""
+        self.sendRecord(record)
+
+    def failed(self, id: int, error: NetsuiteError, kept: bool) -> Failed:
+        """Put a failure into a record, and what the client is not told into the log."""
+        if not self.machine.closed:
+            self.log.info("{peer}: refused: {cause}", peer=self.peer, cause=causeOf(error))
+        return failed(id, error, kept)
+
+    def forget(self, id: int) -> None:
+        """The request is over."""
+        self._exchanges.pop(id, None)
+        self._finishIfDone()
+
+    def waits(self, count: int) -> None:
+        """Read no more while too much waits for the disk, or too much has come."""
+        self._inflow.waits(count)
+
+    def gathers(self, count: int) -> None:
+        """Count what waits for its COMMIT."""
+        self._inflow.gathers(count)
+
+    def ready(self) -> Deferred[None]:
+        """Wait until the client takes what was sent."""
+        return self._outflow.ready()
+
+    @property
+    def kernelSends(self) -> bool:
+        """Whether the kernel can send from a file by itself, as it cannot through TLS."""
+        return not ISSLTransport.providedBy(self.transport)
+
+    def sendChunk(self, header: Body, part: Part) -> Deferred[bool]:
+        """Send a chunk, at the pace that its reader has."""
+        return Deferred.fromCoroutine(self._sendChunk(header, part))
+
+    async def _sendChunk(self, header: Body, part: Part) -> bool:
+        await self._outflow.mayLeave(header.length)
+        return not await self.sendFrameWithBody(self.codec.encode(header), part)
+
+    def _finishIfDone(self) -> None:
+        if not self._exchanges and not self._open and self.machine.draining:
+            self.finish()
+
+
+def _gone(failure: Failure) -> None:
+    """The session is over, which it knows."""
+    failure.trap(NetsuiteError)
