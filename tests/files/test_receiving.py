@@ -280,6 +280,17 @@ class SlowTests(NativeCase):
         self.assertIsNone(self.kept(b"/f"))
         self.assertEqual(client.server._exchanges, {})
 
+    def test_failTwice(self) -> None:
+        """Of two chunks that cannot be written one is told, and logged."""
+        client = self.connect()
+        id = self.putting(client, b"/f", BIG)
+        client.chunk(id, 2, pieces(BIG)[2])
+        client.chunk(id, 1, pieces(BIG)[1])
+        self.store.failure = OSError("secret")
+        self.settle()
+        client.last(id, Failed)
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+
     def test_failLateJoined(self) -> None:
         """A part that could not be written is never told DONE."""
         one, two = self.connect(), self.connect()

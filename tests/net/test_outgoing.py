@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 from typing import Any, cast
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -18,7 +19,7 @@ from twisted_netsuite.net.outgoing import GATHER, Cork
 class Counting(Connection):
     """A socket that notes what the kernel is asked to send."""
 
-    def writeSomeData(self, data: Any) -> int | BaseException:
+    def writeSomeData(self, data: Any) -> int | ConnectionLost:
         self.sends.append(len(data))
         return super().writeSomeData(data)
 
