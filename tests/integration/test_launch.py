@@ -281,7 +281,7 @@ class DaemonTests(SynchronousTestCase):
         (directory / "root" / "a.txt").write_text("alpha\n")
         port = freePort()
         listen = f"--listen=tcp:{port}:interface=127.0.0.1"
-        done = twistd("netsuite-files", listen, "--root=root", cwd=directory)
+        done = twistd("netsuite-files", listen, "--root=root", "--dialect=get", cwd=directory)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
         pid = int((directory / "twistd.pid").read_text())
         self.addCleanup(kill, pid)
