@@ -265,7 +265,7 @@ class MutualTests(SynchronousTestCase):
         file = here / "big"
         file.write_bytes(os.urandom(SIZE // 4))
         ca = ("--ca", str(authority().certificatePath))
-        mine = (*ca, "--cert", str(clientBundle("anna")))
+        mine = (*ca, "--cert", clientBundle())
         for words in (("put", "-q", "big", f"{address}:/f"), ("get", "-q", f"{address}:/f", "b")):
             done = netsuite(*words, *mine, cwd=here)
             self.assertEqual(done.returncode, 0, done.stderr)
