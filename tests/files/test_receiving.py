@@ -10,8 +10,9 @@ from tests.trust.overseen import ANNA, BOB
 from twisted_netsuite.files import uploads
 from twisted_netsuite.files.capacity import MAX_GATHERED, MAX_WAITING
 from twisted_netsuite.files.digests import CHUNK, digestOf
+from twisted_netsuite.files.disk import STEP
 from twisted_netsuite.files.messages import Cancel, Commit, Done, Failed, Have, Holes, Join, Put
-from twisted_netsuite.files.uploads import MAX_FILE, STEP
+from twisted_netsuite.files.uploads import MAX_FILE
 
 SERVICE_FAILED = "The service failed; its log says why."
 

@@ -4,6 +4,7 @@ Work on the disk, in threads: a disk that is slow makes nobody wait but those wh
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -13,6 +14,10 @@ from twisted.python.threadpool import ThreadPool
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+#: Bytes that are written and digested at once: a way to a thread and back costs as much as a tenth
+#: of that, and of two such pieces for each of 50 connections the memory is 50 MB.
+STEP = 512 * 1024
 
 #: Threads at the most: one disk serves no more at once, and hashing has as many on a small machine.
 THREADS = 8
@@ -109,3 +114,39 @@ class WatchedDisk:
             waiting, self._waiting = self._waiting, []
             for each in waiting:
                 each.callback(None)
+
+
+class Line:
+    """Does what blocks, one thing after the other: so a file is never closed under anybody."""
+
+    def __init__(self, disk: Disk) -> None:
+        """
+        @param disk: does it.
+        """
+        self._disk = disk
+        self._waiting: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
+        self._busy = False
+
+    def run(self, work: Callable[[], T]) -> Deferred[T]:
+        """
+        Do something after all that was given before.
+
+        @param work: what; it blocks. It is done also when nobody waits for it any more.
+        @return: fires with what it returns, or fails with what it raises.
+        """
+        done: Deferred[T] = Deferred()
+        self._waiting.append((work, done))
+        if not self._busy:
+            self._next()
+        return done
+
+    def _next(self) -> None:
+        self._busy = bool(self._waiting)
+        if self._waiting:
+            work, done = self._waiting.popleft()
+            self._disk.run(work).addBoth(self._finished, done)
+
+    def _finished(self, result: Any, done: Deferred[Any]) -> None:
+        # First, so that the disk works while this end thinks.
+        self._next()
+        done.callback(result)

@@ -15,14 +15,11 @@ from twisted.python.failure import Failure
 from twisted_netsuite.errors import ConnectionFailed, Corrupted, NetsuiteError
 from twisted_netsuite.files.asking import Piece
 from twisted_netsuite.files.client import FilesSession
+from twisted_netsuite.files.disk import STEP
 from twisted_netsuite.files.fetching import Getting
 from twisted_netsuite.files.filling import Chunk, Filling, Run
 from twisted_netsuite.files.messages import Body, Facts
 from twisted_netsuite.files.moving import Moved, shown
-
-#: Bytes that are written and digested at once: a way to a thread and back costs as much as a tenth
-#: of that.
-STEP = 512 * 1024
 
 #: Chunks that one session is asked for at a time, where there are several: enough that asking costs
 #: nothing, and few enough that the slowest session does not keep the others waiting at the end.

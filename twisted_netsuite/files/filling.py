@@ -6,9 +6,8 @@ Where they come from is no concern of this module. The disk does one thing after
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from blake3 import blake3
 from twisted.internet.defer import Deferred
@@ -16,49 +15,13 @@ from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import Corrupted
 from twisted_netsuite.files.digests import CHUNK, chunkLength, chunks, combined, digestOf
-from twisted_netsuite.files.disk import Disk
+from twisted_netsuite.files.disk import Disk, Line
 from twisted_netsuite.files.store import Attributes, Target
 
 T = TypeVar("T")
 
 #: The first of some chunks, and how many.
 Run = tuple[int, int]
-
-
-class Line:
-    """Does what blocks, one thing after the other: so a file is never closed under anybody."""
-
-    def __init__(self, disk: Disk) -> None:
-        """
-        @param disk: does it.
-        """
-        self._disk = disk
-        self._waiting: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
-        self._busy = False
-
-    def run(self, work: Callable[[], T]) -> Deferred[T]:
-        """
-        Do something after all that was given before.
-
-        @param work: what; it blocks. It is done also when nobody waits for it any more.
-        @return: fires with what it returns, or fails with what it raises.
-        """
-        done: Deferred[T] = Deferred()
-        self._waiting.append((work, done))
-        if not self._busy:
-            self._next()
-        return done
-
-    def _next(self) -> None:
-        self._busy = bool(self._waiting)
-        if self._waiting:
-            work, done = self._waiting.popleft()
-            self._disk.run(work).addBoth(self._finished, done)
-
-    def _finished(self, result: Any, done: Deferred[Any]) -> None:
-        # First, so that the disk works while this end thinks.
-        self._next()
-        done.callback(result)
 
 
 class Chunk:

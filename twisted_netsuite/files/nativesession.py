@@ -246,7 +246,7 @@ class NativeFiles(SessionProtocol):
         self._outflow.answered(len(found.data))
         self.answer(Found(id=id, facts=facts))
         body = Body(id=id, index=0, length=len(found.data), digest=found.digest)
-        self.sendFrameWithBody(self.codec.encode(body), found.data).addErrback(_gone)
+        self.sendBody(body, found.data).addErrback(_gone)
         self._done(id, None, found.digest)
 
     def _list(self, record: List | Manifest) -> None:
@@ -370,7 +370,7 @@ class NativeFiles(SessionProtocol):
 
     async def _sendChunk(self, header: Body, part: Part) -> bool:
         await self._outflow.mayLeave(header.length)
-        return not await self.sendFrameWithBody(self.codec.encode(header), part)
+        return not await self.sendBody(header, part)
 
     def _finishIfDone(self) -> None:
         if not self._exchanges and not self._open and self.machine.draining:

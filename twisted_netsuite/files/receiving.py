@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import Conflict, NetsuiteError, ProtocolError
 from twisted_netsuite.files.answers import errorOf, factsOf
+from twisted_netsuite.files.disk import STEP
 from twisted_netsuite.files.machine import Effect, Input, State, receivingMachine
 from twisted_netsuite.files.messages import (
     MAX_DIGESTS,
@@ -25,7 +26,7 @@ from twisted_netsuite.files.messages import (
     Ready,
 )
 from twisted_netsuite.files.store import Attributes
-from twisted_netsuite.files.uploads import STEP, Chunk, Upload
+from twisted_netsuite.files.uploads import Chunk, Upload
 from twisted_netsuite.wire.session import Record
 
 #: What a chunk's bytes come as.

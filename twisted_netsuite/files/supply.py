@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_netsuite.files.digests import CHUNK, ZEROS, chunkLength, chunks, combined, digestOf
-from twisted_netsuite.files.disk import Disk
-from twisted_netsuite.files.filling import Line, Run, missingRuns
+from twisted_netsuite.files.disk import Disk, Line
+from twisted_netsuite.files.filling import Run, missingRuns
 from twisted_netsuite.files.store import Source
 
 

@@ -5,17 +5,16 @@ A file that is being received, apart from any connection: several may bring its 
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from blake3 import blake3
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from twisted_netsuite.errors import Conflict, Corrupted, LimitExceeded, NotFound, ProtocolError
 from twisted_netsuite.files.digests import CHUNK, chunkLength, chunks
-from twisted_netsuite.files.disk import Disk
+from twisted_netsuite.files.disk import Disk, Line
 from twisted_netsuite.files.messages import Body
 from twisted_netsuite.files.permit import Place
 from twisted_netsuite.files.quota import Reservation
@@ -23,10 +22,6 @@ from twisted_netsuite.files.store import Attributes, Target
 from twisted_netsuite.trust.identity import Identity
 
 T = TypeVar("T")
-
-#: Bytes that are written and digested at once: a way to a thread and back costs as much as a tenth
-#: of that, and of two such pieces for each of 50 clients the memory is 50 MB.
-STEP = 512 * 1024
 
 #: Bytes of a file that is received: of each of its chunks something is kept in memory, some 200
 #: bytes, also of those that are zeros.
@@ -158,9 +153,7 @@ class Upload:
         self._begun = begun
         #: Chunks that are coming: two that are written at once would make one that is neither.
         self._coming: set[int] = set()
-        self._disk = disk
-        self._waiting: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
-        self._busy = False
+        self._line = Line(disk)
         self._over = False
 
     @property
@@ -275,27 +268,9 @@ class Upload:
 
     def _do(self, work: Callable[[], T]) -> Deferred[T]:
         """Do one thing after the other."""
-        done: Deferred[T] = Deferred()
         if self._over:
-            done.errback(Conflict("The file was published or given up already."))
-            return done
-        self._waiting.append((work, done))
-        if not self._busy:
-            self._next()
-        return done
-
-    def _next(self) -> None:
-        if not self._waiting:
-            self._busy = False
-            return
-        self._busy = True
-        work, done = self._waiting.popleft()
-        self._disk.run(work).addBoth(self._finished, done)
-
-    def _finished(self, result: Any, done: Deferred[Any]) -> None:
-        # First, so that the disk works while this end thinks.
-        self._next()
-        done.callback(result)
+            return fail(Conflict("The file was published or given up already."))
+        return self._line.run(work)
 
 
 class Uploads:
