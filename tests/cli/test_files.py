@@ -7,10 +7,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import Any
 
-from click.testing import CliRunner, Result
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,16 +16,15 @@ import twisted_netsuite.cli.fileslook as fileslook
 import twisted_netsuite.cli.filesmove as filesmove
 import twisted_netsuite.cli.filestree as filestree
 import twisted_netsuite.cli.get as classic
-import twisted_netsuite.cli.run as running
 from tests.cli.filesrig import FilesCase
 from tests.cli.service import scripted
+from tests.cli.words import WordsCase
 from twisted_netsuite.cli import filesrun, streams
 from twisted_netsuite.cli.filesmanner import Manner
 from twisted_netsuite.cli.filesplaces import Remote, remoteOf, shownName
 from twisted_netsuite.cli.filesrun import FilesServer, Sessions
 from twisted_netsuite.cli.filestree import Comparison
 from twisted_netsuite.cli.login import Login
-from twisted_netsuite.cli.main import main
 from twisted_netsuite.errors import ConnectionFailed, LimitExceeded
 from twisted_netsuite.net.tlscontext import TrustFiles
 
@@ -35,12 +32,11 @@ SERVER = FilesServer("h:1")
 PLACE = Remote("h:1", b"/a")
 
 
-class WordsTests(SynchronousTestCase):
+class WordsTests(WordsCase):
     """All commands."""
 
     def setUp(self) -> None:
-        self.called: list[Any] = []
-        self.patch(running, "run", self.run_)
+        super().setUp()
         self.patch(streams, "holdStandard", lambda: None)
         for module, names in (
             (filesmove, ("get", "put")),
@@ -50,40 +46,6 @@ class WordsTests(SynchronousTestCase):
         ):
             for name in names:
                 self.record(module, name)
-
-    def run_(self, command: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
-        """Run a command without a reactor."""
-        raise SystemExit(self.successResultOf(Deferred.fromCoroutine(command("reactor"))))
-
-    def record(self, module: Any, name: str) -> None:
-        """Let a command only note what it is given, and end with status 7."""
-
-        async def recorded(*args: object, **kwargs: object) -> int:
-            self.called.append((name, *args, kwargs) if kwargs else (name, *args))
-            return 7
-
-        self.patch(module, name, recorded)
-
-    def invoke(self, *words: str) -> Result:
-        """Run the program."""
-        return CliRunner().invoke(main, words)
-
-    def assertCalls(self, words: str, *call: object) -> None:
-        """A command line does one thing, whose status is the program's."""
-        self.called.clear()
-        result = self.invoke(*words.split())
-        self.assertEqual(self.called, [call], result.output)
-        self.assertEqual(result.exit_code, 7)
-
-    def assertRefused(self, words: str, *sentences: str) -> None:
-        """A command line is refused in one sentence, with what is wrong in it."""
-        self.called.clear()
-        result = self.invoke(*words.split())
-        self.assertEqual(result.exit_code, 125, words)
-        self.assertEqual(result.stderr.count("\n"), 1, words)
-        self.assertEqual(self.called, [])
-        for sentence in sentences:
-            self.assertIn(sentence, result.stderr)
 
     def test_get(self) -> None:
         """Get takes a source and perhaps a place for it, natively unless told otherwise."""

@@ -6,30 +6,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
-from types import ModuleType
-from typing import Any, NoReturn
-
-from click.testing import CliRunner, Result
-from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SynchronousTestCase
+from typing import NoReturn
 
 import twisted_netsuite.cli.chat as chat
 import twisted_netsuite.cli.classicexec as execute
 import twisted_netsuite.cli.echo as echo
 import twisted_netsuite.cli.get as get
 import twisted_netsuite.cli.run as running
+from tests.cli.words import WordsCase
 from twisted_netsuite import __version__
-from twisted_netsuite.cli.main import main
 from twisted_netsuite.net.tlscontext import TrustFiles
 
 
-class MainTests(SynchronousTestCase):
+class MainTests(WordsCase):
     """L{main}."""
 
     def setUp(self) -> None:
-        self.called: list[object] = []
-        self.patch(running, "run", self.run_)
+        super().setUp()
         for module, name in (
             (echo, "echoTexts"),
             (execute, "runCommand"),
@@ -38,40 +31,6 @@ class MainTests(SynchronousTestCase):
             (chat, "talk"),
         ):
             self.record(module, name)
-
-    def run_(self, command: Callable[[Any], Coroutine[Deferred[Any], Any, int]]) -> NoReturn:
-        """Run a command without a reactor."""
-        raise SystemExit(self.successResultOf(Deferred.fromCoroutine(command("reactor"))))
-
-    def record(self, module: ModuleType, name: str) -> None:
-        """Let a command only note what it is given, and end with status 7."""
-
-        async def recorded(*args: object) -> int:
-            self.called.append((name, *args))
-            return 7
-
-        self.patch(module, name, recorded)
-
-    def invoke(self, *words: str) -> Result:
-        """Run the program."""
-        return CliRunner().invoke(main, words)
-
-    def assertCalls(self, words: str, *call: object) -> None:
-        """A command line does one thing, whose status is the program's."""
-        self.called.clear()
-        result = self.invoke(*words.split())
-        self.assertEqual(self.called, [call], result.output)
-        self.assertEqual(result.exit_code, 7)
-
-    def assertRefused(self, words: str, *sentences: str) -> None:
-        """A command line is refused in one sentence, with what is wrong in it."""
-        self.called.clear()
-        result = self.invoke(*words.split())
-        self.assertEqual(result.exit_code, 125, words)
-        self.assertEqual(result.stderr.count("\n"), 1, words)
-        self.assertEqual(self.called, [])
-        for sentence in sentences:
-            self.assertIn(sentence, result.stderr)
 
     def test_echo(self) -> None:
         """Echo takes an address and texts."""
