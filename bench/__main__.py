@@ -5,25 +5,43 @@ The command C{python -m bench}: measures a service beside its peers, or its memo
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import signal
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bench import memory
 from bench.exec import command as execs
+from bench.files import command as files
+from bench.files import page
 from bench.load import compiled
 from bench.measure import CONTESTS, Contest, run
 from bench.needs import Need, module
 from bench.processes import BenchFailure, twoCpus
 from bench.report import contestJson, table, writeJson
-from bench.servers import BASELINE, Competitor
+from bench.servers import BASELINE
 
-Named = TypeVar("Named", Competitor, execs.Contestant)
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Named)
+
+FILES_SIZES = {
+    "rounds": "of each part",
+    "bulk": "bytes of the large file",
+    "files": "of the tree",
+    "fileSize": "bytes of each of them",
+    "resumed": "bytes of the file that is broken off",
+    "clients": "at once",
+    "each": "bytes that each of them moves",
+}
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -39,6 +57,10 @@ def main() -> None:
             _memory(options, command)
         elif options.what == "exec":
             _exec(options, command)
+        elif options.what == "files":
+            _files(options, command)
+        elif options.what == "page":
+            page.update(options.output)
         else:
             _contest(CONTESTS[options.what], options, command)
     except BenchFailure as why:
@@ -74,7 +96,31 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--quick", action="store_true", help="one round, and less of all: to see that it works"
     )
+    _filesParser(commands, common)
+    text = "write what files measured into docs/performance.md"
+    commands.add_parser("page", parents=[common], help=text, description=text)
     return parser
+
+
+def _filesParser(commands: Any, common: argparse.ArgumentParser) -> None:
+    names = ", ".join(each.name for each in files.CONTESTANTS)
+    text = f"measure file transfer beside its peers, and the memory of its server: {names}"
+    command = commands.add_parser("files", parents=[common], help=text, description=text)
+    command.add_argument(
+        "--quick", action="store_true", help="one round, and less of all: to see that it works"
+    )
+    parts = ", ".join(files.NAMES)
+    command.add_argument("--parts", type=_names, metavar="NAMES", help=f"by default all: {parts}")
+    for name, what in FILES_SIZES.items():
+        default = f"{what}; default {getattr(files.WHOLE, name)}"
+        flag = "--" + re.sub("([A-Z])", r"-\1", name).lower()
+        command.add_argument(flag, type=_positive, dest=name, help=default)
+    command.add_argument(
+        "--data", type=Path, metavar="DIR", help="where the files lie; default memory"
+    )
+    command.add_argument(
+        "--disk", type=Path, metavar="DIR", help="a disk, for the part disk; default as TMPDIR says"
+    )
 
 
 def _names(text: str) -> list[str]:
@@ -120,6 +166,27 @@ def _exec(options: argparse.Namespace, command: str) -> None:
     content = execs.measure(contestants, execs.extent(options.quick, options.rounds))
     writeJson(options.output / "exec.json", command, content)
     print(execs.table(content))
+
+
+def _files(options: argparse.Namespace, command: str) -> None:
+    """
+    Measure the parts of files, each with results of its own, and show and write them.
+    """
+    if options.only:
+        _chosen(files.CONTESTANTS, options.only)
+    for name in options.parts or ():
+        if name not in files.NAMES:
+            raise BenchFailure(f"{name} is not among {', '.join(files.NAMES)}.")
+    asked = [name for name in files.NAMES if options.parts is None or name in options.parts]
+    parts = [name for name in asked if files.concerned(name, options.only)]
+    _require(need for part in parts for need in files.needs(part, options.only))
+    chosen = {name: getattr(options, name) for name in FILES_SIZES if getattr(options, name)}
+    size = replace(files.QUICK if options.quick else files.WHOLE, **chosen)
+    how = files.Asked(size, options.only, options.data, options.disk)
+    for part in parts:
+        content = files.content(part, how)
+        writeJson(options.output / f"files-{part}.json", command, content)
+        print(files.table(content), flush=True)
 
 
 def _memory(options: argparse.Namespace, command: str) -> None:

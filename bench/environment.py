@@ -14,8 +14,18 @@ from pathlib import Path
 
 from bench.needs import find
 
-DISTRIBUTIONS = ("twisted_netsuite", "Twisted", "uvloop", "matplotlib", "asyncssh")
-PROGRAMS = {"socat": "-V", "haproxy": "-v", "nginx": "-v", "cc": "--version", "ssh": "-V"}
+DISTRIBUTIONS = ("twisted_netsuite", "Twisted", "uvloop", "matplotlib", "asyncssh", "blake3")
+PROGRAMS = {
+    "socat": "-V",
+    "haproxy": "-v",
+    "nginx": "-v",
+    "cc": "--version",
+    "ssh": "-V",
+    "rsync": "--version",
+    "vsftpd": "-v",
+    "curl": "--version",
+    "cp": "--version",
+}
 
 
 def environment() -> dict[str, object]:
@@ -52,8 +62,10 @@ def _programVersion(program: str, option: str) -> str | None:
     """
     Take the first thing that looks like a version from what a program says of itself.
     """
+    # vsftpd writes its version to standard input.
+    command = ["/bin/sh", "-c", 'exec "$0" "$1" 0>&1', program, option]
     try:
-        said = subprocess.run([program, option], capture_output=True, text=True)
+        said = subprocess.run(command, capture_output=True, text=True)
     except OSError:
         return None
     found = re.search(r"\d+\.\d+[\w.+-]*", said.stdout + said.stderr)

@@ -5,12 +5,13 @@ The results of a contest as JSON and as a table.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from bench.environment import environment
-from bench.measure import CONNECTIONS, MESSAGE, Contest, Rounds, Spread, standings
+from bench.measure import CONNECTIONS, MESSAGE, Contest, Measure, Rounds, Spread, standings
 from bench.servers import BASELINE
 
 
@@ -35,16 +36,46 @@ def contestJson(contest: Contest, rounds: Rounds, seconds: float) -> dict[str, o
         "competitors": {each.name: each.title for each in contest.competitors},
         "left_out": contest.leftOut,
         "measures": [asdict(measure) for measure in contest.measures],
-        "summary": {
-            measure.key: {
-                name: asdict(standing)
-                for name, standing in standings(rounds.figures, measure).items()
-            }
-            for measure in contest.measures
-        },
+        "summary": summary(rounds, contest.measures, BASELINE),
         "failures": rounds.failures,
         "rounds": rounds.figures,
     }
+
+
+def summary(rounds: Rounds, measures: Sequence[Measure], baseline: str) -> dict[str, object]:
+    """
+    Sum up the rounds: for each measure, how each competitor did.
+
+    @param baseline: whose figures the others' are divided by.
+    """
+    return {
+        measure.key: {
+            name: asdict(standing)
+            for name, standing in standings(rounds.figures, measure, baseline).items()
+        }
+        for measure in measures
+    }
+
+
+def measured(what: str, content: Mapping[str, Any]) -> Iterator[str]:
+    """
+    Make the lines for the terminal: each figure with its ends, and its ratio to the baseline's, if
+    there is one.
+
+    @param what: was measured.
+    @param content: with C{competitors}, C{measures} and C{summary}, as the JSON has them.
+    """
+    titles = content["competitors"]
+    width = max(map(len, titles.values()))
+    for measure in content["measures"]:
+        better = "higher" if measure["higherIsBetter"] else "lower"
+        yield f"\n{what}: {measure['title']} ({better} is better)"
+        for name, standing in content["summary"][measure["key"]].items():
+            figure, ratio = standing["figure"], standing.get("ratio")
+            times = f"x {_ratio(Spread(**ratio))}" if ratio else ""
+            span = f"({number(figure['minimum'])} to {number(figure['maximum'])})"
+            middle = number(figure["median"])
+            yield f"  {titles[name]:{width}} {middle:>9} {span:20} {times}".rstrip()
 
 
 def table(contest: Contest, rounds: Rounds) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,20 @@ def running(competitor: Competitor, where: Place, cpu: int) -> Iterator[Running]
     with started(competitor.command(where), cpu, log) as process:
         awaitListening(process, where.port, log)
         yield Running(where.port, process.pid)
+
+
+@contextmanager
+def serving(where: Place, command: Sequence[str]) -> Iterator[int]:
+    """
+    Run a server, ready, until the block is left.
+
+    @return: its pid.
+    @raise BenchFailure: it does not start.
+    """
+    log = where.folder / "server.log"
+    with started(command, None, log) as process:
+        awaitListening(process, where.port, log)
+        yield process.pid
 
 
 def _plugin(name: str, place: Place, *options: str) -> list[str]:

@@ -253,15 +253,17 @@ class PythonTests(SynchronousTestCase):
             self.assertEqual(found["digestOf"](data[:size]), digests.combined(pieces))
 
     def test_faults(self) -> None:
-        """Each row of the page about exec's faults names tests, all of which are there."""
-        rows = re.findall(r"^\| (?!fault |-).*$", page("docs/protocol/exec-faults.md"), re.M)
-        self.assertGreater(len(rows), 50)
-        for row in rows:
-            named = re.findall(r"`([a-z_.]*)((?:\w+)Tests[.\w]*)`", row.rpartition(" | ")[2])
-            self.assertNotEqual(named, [], row)
-            for module, test in named:
-                where = f"tests.{module or 'integration.test_native_faults.'}"
-                reduce(getattr, test.split("."), import_module(where.rstrip(".")))
+        """Each row of the pages about faults names tests, all of which are there."""
+        for name, usual in (("exec", "test_native_faults"), ("files", "test_files_faults")):
+            text = page(f"docs/protocol/{name}-faults.md")
+            rows = re.findall(r"^\| (?!fault |-).*$", text, re.M)
+            self.assertGreater(len(rows), 50)
+            for row in rows:
+                named = re.findall(r"`([a-z_.]*)((?:\w+)Tests[.\w]*)`", row.rpartition(" | ")[2])
+                self.assertNotEqual(named, [], row)
+                for module, test in named:
+                    where = f"tests.{module or f'integration.{usual}.'}"
+                    reduce(getattr, test.split("."), import_module(where.rstrip(".")))
 
     def test_failures(self) -> None:
         """The page about the clients lists every class of failure with its exit status."""
@@ -353,7 +355,7 @@ class StateTests(SynchronousTestCase):
         native = "docs/protocol/files.md"
         for heading, table in (
             ("### What is sent: GET, LIST, MANIFEST", filesMachine.SENDING_TABLE),
-            ("### What is received: PUT, JOIN", filesMachine.RECEIVING_TABLE),
+            ("### What is received: PUT, JOIN, PUT-BUNDLE", filesMachine.RECEIVING_TABLE),
         ):
             self.assertShows(native, table, heading)
         for heading, ours in (
@@ -364,6 +366,7 @@ class StateTests(SynchronousTestCase):
             ("### A list: LIST, MANIFEST", filesClientMachine.LIST_TABLE),
             ("### A file that is fetched: GET", filesClientMachine.GET_TABLE),
             ("### A file that is sent: PUT, JOIN", filesClientMachine.PUT_TABLE),
+            ("### A bundle: GET-BUNDLE, PUT-BUNDLE", filesClientMachine.BUNDLE_TABLE),
         ):
             self.assertShows(native, ours, heading)
 
@@ -399,11 +402,15 @@ class RecordTests(SynchronousTestCase):
         self.assertRecords("docs/protocol/exec.md", RECORDS)
 
     def test_files(self) -> None:
-        """So does the page about native files; and it names what is in facts and in entries."""
+        """So does the page about native files; and it names what is in facts, in entries and in
+        the files of bundles."""
         self.assertRecords("docs/protocol/files.md", filesMessages.RECORDS)
         for line, struct in (
             ("- *Facts* are a map", filesMessages.Facts),
             ("- An entry of a list is a map", filesMessages.Listed),
+            ("- A file that is asked for in a GET-BUNDLE is a map", filesMessages.Chosen),
+            ("- A file that comes in a PUT-BUNDLE is a map", filesMessages.Offered),
+            ("- What became of a file of a bundle is a map", filesMessages.Bundled),
         ):
             shown = page("docs/protocol/files.md").partition(line)[2].partition("\n- ")[0]
             for field in struct.__struct_encode_fields__:

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from bench.exec import growth, stall
-from bench.exec.contest import CROWD_COMMANDS, CROWD_WORDS, MEASURES, TRIPS, Size, reached, run
-from bench.exec.contestants import CIPHER_BYTES, CIPHERS, CONTESTANTS, OURS, Contestant, ciphers
-from bench.measure import Rounds, standings
+from bench.exec.contest import CROWD_COMMANDS, CROWD_WORDS, MEASURES, TARGETS, TRIPS, Size, run
+from bench.exec.contestants import CONTESTANTS, OURS, Contestant
+from bench.measure import Rounds
+from bench.openssh import CIPHER_BYTES, CIPHERS, ciphers
 from bench.processes import BenchFailure
-from bench.report import number
+from bench.report import measured, summary
+from bench.targets import lines, reached
 
 __all__ = ["CONTESTANTS", "OURS", "WHOLE", "Contestant", "Extent", "extent", "measure", "table"]
 
@@ -75,14 +77,8 @@ def measure(contestants: Sequence[Contestant], extent: Extent) -> dict[str, obje
             each.name: {"trips": each.tripShare, "bulk": each.bulkShare} for each in contestants
         },
         "measures": [asdict(each) for each in MEASURES],
-        "summary": {
-            each.key: {
-                name: asdict(standing)
-                for name, standing in standings(rounds.figures, each, OURS).items()
-            }
-            for each in MEASURES
-        },
-        "targets": [asdict(each) for each in reached(rounds)],
+        "summary": summary(rounds, MEASURES, OURS),
+        "targets": [asdict(each) for each in reached(TARGETS, rounds)],
         "stalled": [asdict(each) for each in stalled],
         "held": [asdict(each) for each in held],
         "failures": rounds.failures,
@@ -111,15 +107,7 @@ def table(content: dict[str, Any]) -> str:
 
 
 def _lines(content: dict[str, Any]) -> Iterator[str]:
-    titles = content["competitors"]
-    width = max(map(len, titles.values()))
-    for measure in content["measures"]:
-        better = "higher" if measure["higherIsBetter"] else "lower"
-        yield f"\nexec: {measure['title']} ({better} is better)"
-        for name, standing in content["summary"][measure["key"]].items():
-            figure, ratio = standing["figure"], standing["ratio"]
-            ends = f"({number(figure['minimum'])} to {number(figure['maximum'])})"
-            yield f"  {titles[name]:{width}} {number(figure['median']):>9} {ends:20} x {_of(ratio)}"
+    yield from measured("exec", content)
     yield from _targets(content)
     yield from _stalled(content)
     yield from _held(content)
@@ -129,10 +117,7 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 
 def _targets(content: dict[str, Any]) -> Iterator[str]:
     yield f"\ntargets, by the median of the rounds; the cipher of ssh is {content['cipher']}"
-    for each in content["targets"]:
-        word = "at least" if each["least"] else "at most"
-        met = "met" if each["met"] else "NOT MET"
-        yield f"  {each['title']:42} {_of(each['spread']):24} {word} {each['bound']:g}: {met}"
+    yield from lines(content["targets"])
 
 
 def _stalled(content: dict[str, Any]) -> Iterator[str]:
@@ -160,7 +145,3 @@ def _held(content: dict[str, Any]) -> Iterator[str]:
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:.1f} MiB"
-
-
-def _of(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.2f} ({spread['minimum']:.2f} to {spread['maximum']:.2f})"

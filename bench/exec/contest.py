@@ -15,8 +15,9 @@ from functools import cache
 
 from bench.exec.clients.work import CROWD_SLEEP
 from bench.exec.contestants import BARE, FRESH, MASTER, OURS, TLS, Contestant, Sides
-from bench.measure import Figures, Measure, Rounds, Spread, spread
+from bench.measure import Figures, Measure, Rounds
 from bench.processes import BenchFailure, treeCpuSeconds
+from bench.targets import Target
 
 TRIPS = 200
 CROWD_COMMANDS = 500
@@ -41,23 +42,6 @@ MEASURES = (
 CROWD_WORDS = f"each sleeps {CROWD_SLEEP} s, writes its number and ends with a status of its own"
 
 
-@dataclass(frozen=True)
-class Target:
-    """
-    What a figure, or the ratio of two contestants' figures, is to be.
-
-    @ivar over: whose figure C{of}'s is divided by; C{None} for the figure itself.
-    @ivar least: whether C{bound} is the least it may be, or the most.
-    """
-
-    title: str
-    measure: Measure
-    of: str
-    over: str | None
-    least: bool
-    bound: float
-
-
 TARGETS = (
     Target("round trip: ours / bare spawnProcess", TRIP, OURS, BARE, False, 1.5),
     Target("round trip: ControlMaster / ours", TRIP, MASTER, OURS, True, 20),
@@ -67,20 +51,6 @@ TARGETS = (
     Target("1 GiB over loopback: bare pipe / ours", BULK, BARE, OURS, False, 1.3),
     Target("the same, SHA-256 taken: bare pipe / ours", CHECKED, BARE, OURS, False, 1.3),
 )
-
-
-@dataclass(frozen=True)
-class Reached:
-    """
-    How a target was reached over the rounds, judged by the median.
-    """
-
-    title: str
-    measure: str
-    least: bool
-    bound: float
-    spread: Spread
-    met: bool
 
 
 @dataclass(frozen=True)
@@ -205,28 +175,3 @@ def digestOfZeros(size: int) -> str:
         digest.update(block)
     digest.update(bytes(size % len(block)))
     return digest.hexdigest()
-
-
-def reached(rounds: Rounds) -> list[Reached]:
-    """
-    Hold the figures against the targets; one whose contestants were not measured is left out.
-    """
-    result = []
-    for target in TARGETS:
-        if values := [value for each in rounds.figures for value in _values(target, each)]:
-            found = spread(values)
-            met = found.median >= target.bound if target.least else found.median <= target.bound
-            key = target.measure.key
-            result.append(Reached(target.title, key, target.least, target.bound, found, met))
-    return result
-
-
-def _values(target: Target, figures: dict[str, Figures]) -> list[float]:
-    """
-    Tell the value of a target in one round, if it has one.
-    """
-    of = figures.get(target.of, {}).get(target.measure.key)
-    if target.over is None or of is None:
-        return [] if of is None else [of]
-    over = figures.get(target.over, {}).get(target.measure.key)
-    return [] if over is None else [of / over]

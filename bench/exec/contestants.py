@@ -5,53 +5,17 @@ The contestants: how each server is configured and started, and the client that 
 from __future__ import annotations
 
 import getpass
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from bench.exec.driver import Driver, driver
-from bench.needs import Need, find, module, plugin, program, twistd
-from bench.processes import BenchFailure, awaitListening, started
-from bench.servers import Place, place
+from bench.driver import Driver, driver
+from bench.needs import Need, module, plugin, twistd
+from bench.openssh import OPENSSH, ssh, sshd
+from bench.servers import Place, place, serving
 
-# What an OpenSSH without options for more safety would agree on, and what is fast on most CPUs.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
-CIPHER_BYTES = 256 * 1024 * 1024
-CIPHER_TRIES = 2  # the better one counts: what else the machine does only makes them slower
-CROWD = 1000  # sessions, connections and commands that every server allows at once
-PRIVILEGE_FOLDER = Path("/run/sshd")  # sshd wants it when root starts it, and is told by no option
-
-SSHD = """\
-ListenAddress 127.0.0.1
-Port {port}
-HostKey {folder}/host
-AuthorizedKeysFile {folder}/user.pub
-PidFile none
-UsePAM no
-UseDNS no
-StrictModes no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-PermitRootLogin prohibit-password
-PrintMotd no
-MaxSessions {crowd}
-MaxStartups {crowd}
-# What a user has in .bashrc is no part of this; bash reads it for sshd unless it is within another.
-SetEnv SHLVL=1
-LogLevel ERROR
-"""
-
-# No file of the user's own says anything: neither options nor keys nor known hosts.
-SSH = (
-    *("-F", "{folder}/ssh_config", "-p", "{port}", "-i", "{folder}/user", "-c", "{cipher}"),
-    *("-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"),
-    *("-o", "UserKnownHostsFile={folder}/known", "-o", "LogLevel=ERROR", "-T"),
-)
+CROWD = 1000  # sessions and commands that our server allows at once
 
 
 @dataclass(frozen=True)
@@ -101,20 +65,6 @@ def _module(name: str, *words: object) -> list[str]:
     return [sys.executable, "-m", f"bench.exec.{name}", *map(str, words)]
 
 
-@contextmanager
-def serving(where: Place, command: Sequence[str]) -> Iterator[int]:
-    """
-    Run a server, ready, until the block is left.
-
-    @return: its pid.
-    @raise BenchFailure: it does not start.
-    """
-    log = where.folder / "server.log"
-    with started(command, None, log) as process:
-        awaitListening(process, where.port, log)
-        yield process.pid
-
-
 def netsuite(where: Place, listen: str, *options: str) -> list[str]:
     """
     Tell the command line of our server.
@@ -158,39 +108,10 @@ def _bare(where: Place, cipher: str) -> Iterator[Sides]:
         yield Sides(None, client)
 
 
-def _keys(where: Place) -> None:
-    for name in ("host", "user"):
-        path = str(where.folder / name)
-        command = [find("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", path]
-        made = subprocess.run(command, capture_output=True, text=True)
-        if made.returncode:
-            raise BenchFailure(f"ssh-keygen makes no key: {made.stderr.strip()}")
-
-
-@contextmanager
-def _sshd(where: Place) -> Iterator[int]:
-    """
-    Run an C{sshd} with keys of its own.
-    """
-    _keys(where)
-    where.write("ssh_config", "")
-    text = SSHD.format(port=where.port, folder=where.folder, crowd=CROWD)
-    if os.getuid() == 0:
-        PRIVILEGE_FOLDER.mkdir(mode=0o755, exist_ok=True)
-    command = [find("sshd"), "-D", "-e", "-f", where.write("sshd_config", text)]
-    with serving(where, command) as pid:
-        yield pid
-
-
-def _ssh(where: Place, cipher: str) -> list[str]:
-    options = [each.format(folder=where.folder, port=where.port, cipher=cipher) for each in SSH]
-    return [find("ssh"), *options, f"{getpass.getuser()}@127.0.0.1"]
-
-
 def _openssh(kind: str) -> Callable[[Place, str], Iterator[Sides]]:
     def ready(where: Place, cipher: str) -> Iterator[Sides]:
-        with _sshd(where) as pid:
-            to = _module("clients.openssh", kind, *_ssh(where, cipher))
+        with sshd(where) as pid:
+            to = _module("clients.openssh", kind, *ssh(where, cipher))
             with driver(to, where) as client:
                 yield Sides(pid, client)
 
@@ -199,7 +120,7 @@ def _openssh(kind: str) -> Callable[[Place, str], Iterator[Sides]]:
 
 def _asyncssh(where: Place, cipher: str) -> Iterator[Sides]:
     words = (where.port, getpass.getuser(), where.folder / "user", cipher)
-    with _sshd(where) as pid, driver(_module("clients.asyncssh_client", *words), where) as client:
+    with sshd(where) as pid, driver(_module("clients.asyncssh_client", *words), where) as client:
         yield Sides(pid, client)
 
 
@@ -208,10 +129,6 @@ BARE = "bare"
 MASTER = "controlmaster"
 TLS = "ours-tls"
 FRESH = "openssh"
-_OPENSSH = (
-    replace(program("ssh"), sentence="ssh is missing: install the Debian package openssh-client"),
-    replace(program("sshd"), sentence="sshd is missing: install the Debian package openssh-server"),
-)
 _NETSUITE = (plugin("netsuite-exec"),)
 
 CONTESTANTS = (
@@ -222,46 +139,20 @@ CONTESTANTS = (
         FRESH,
         "OpenSSH, fresh connections",
         _openssh("fresh"),
-        _OPENSSH,
+        OPENSSH,
         tripShare=0.1,
         ssh=True,
         crowd=False,
     ),
     Contestant(
-        MASTER, "OpenSSH, ControlMaster", _openssh("master"), _OPENSSH, tripShare=0.5, ssh=True
+        MASTER, "OpenSSH, ControlMaster", _openssh("master"), OPENSSH, tripShare=0.5, ssh=True
     ),
     Contestant(
         "asyncssh",
         "asyncssh client, sshd",
         _asyncssh,
-        (*_OPENSSH, module("asyncssh")),
+        (*OPENSSH, module("asyncssh")),
         bulkShare=0.125,
         ssh=True,
     ),
 )
-
-
-def ciphers() -> dict[str, float]:
-    """
-    Try ciphers with C{ssh}.
-
-    @return: seconds for L{CIPHER_BYTES} with each; the fastest is the one to compare with.
-    @raise BenchFailure: one does not work.
-    """
-    seconds = {}
-    with place() as where, ExitStack() as stack:
-        stack.enter_context(_sshd(where))
-        for cipher in CIPHERS:
-            tries = [_bulkSeconds(_ssh(where, cipher)) for _ in range(CIPHER_TRIES)]
-            seconds[cipher] = min(tries)
-    return seconds
-
-
-def _bulkSeconds(ssh: Sequence[str]) -> float:
-    began = time.perf_counter()
-    command = [*ssh, f"head -c {CIPHER_BYTES} /dev/zero"]
-    null = subprocess.DEVNULL
-    ended = subprocess.run(command, stdin=null, stdout=null, stderr=subprocess.PIPE, text=True)
-    if ended.returncode:
-        raise BenchFailure(f"ssh does not run a command: {ended.stderr.strip()}")
-    return time.perf_counter() - began

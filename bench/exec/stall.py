@@ -14,9 +14,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.exec.contestants import netsuite, serving
+from bench.exec.contestants import netsuite
 from bench.processes import BenchFailure, processSeconds, residentOf, tree
-from bench.servers import Place, place
+from bench.servers import Place, place, serving
 from twisted_netsuite.net.sessionclient import helloFor
 from twisted_netsuite.rexec.messages import (
     DEFAULT_WINDOW,

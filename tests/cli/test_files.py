@@ -111,6 +111,15 @@ class WordsTests(WordsCase):
             "get --no-resume --no-durable -p h:1:/a",
             "get", "reactor", SERVER, PLACE, "", Manner(resume=False, durable=False, preserve=True),
         )  # fmt: skip
+        for words in ("get -n h:1:/a", "put -n a h:1:/a", "mv -n h:1:/a /b"):
+            self.called.clear()
+            self.assertEqual(self.invoke(*words.split()).stderr, "")
+            self.assertEqual(len(self.called), 1)
+        self.assertCalls(
+            "sync -n a h:1:/a",
+            "syncTree", "reactor", SERVER, PLACE, "a",
+            {"sending": True, "comparison": Comparison(dryRun=True), "manner": Manner()},
+        )  # fmt: skip
         for words in ("get -r h:1:/a", "put -r a h:1:/a", "sync a h:1:/a"):
             self.assertRefused(f"{words} --no-resume", "--no-resume is for files")
 
@@ -175,7 +184,7 @@ class WordsTests(WordsCase):
 
     def test_look(self) -> None:
         """The other commands take a place at a server."""
-        plain = {"long": False, "hidden": False, "zero": False, "asJson": False}
+        plain = dict.fromkeys(("long", "human", "hidden", "zero", "asJson"), False)
         self.assertCalls("ls h:1:/a", "listFiles", "reactor", SERVER, PLACE, plain)
         self.assertCalls(
             "ls -la0 h:1:/a",
@@ -186,6 +195,11 @@ class WordsTests(WordsCase):
             "ls --json h:1:/a", "listFiles", "reactor", SERVER, PLACE, plain | {"asJson": True}
         )
         self.assertRefused("ls --json -l h:1:/a", "give it without -l and -0")
+        self.assertCalls(
+            "ls -lh h:1:/a",
+            "listFiles", "reactor", SERVER, PLACE, plain | {"long": True, "human": True},
+        )  # fmt: skip
+        self.assertRefused("ls -h h:1:/a", "-h is for -l")
         self.assertCalls(
             "stat h:1:/a", "tellOf", "reactor", SERVER, PLACE, {"digest": False, "asJson": False}
         )

@@ -106,6 +106,18 @@ class ListTests(LookCase):
             ],
         )
 
+    def test_human(self) -> None:
+        """Sizes have units when that is wanted."""
+        self.serve("d/a", b"hello")
+        self.serve("d/b", bytes(1_500_000))
+        self.assertEqual(
+            self.list("/d", long=True, human=True).decode().splitlines(),
+            [
+                "-rw-r-----      5 bytes 2023-11-14 22:13 a",
+                "-rw-r-----      1.4 MiB 2023-11-14 22:13 b",
+            ],
+        )
+
     def test_times(self) -> None:
         """Any time that can be told is told, also one that no calendar has."""
         self.serve("a", b"1")
@@ -275,10 +287,10 @@ class RemoveTests(LookCase):
             self.serve(f"d/{number:02}/a", b"1")
         real = self.store.remove
 
-        def guarded(parts: tuple[bytes, ...]) -> None:
+        def guarded(parts: tuple[bytes, ...], *more: bool) -> None:
             if len(parts) == 3 and parts[1] != b"03":
                 raise Denied("It is not yours.")
-            real(parts)
+            real(parts, *more)
 
         self.patch(self.store, "remove", guarded)
         done = self.remove("/d", recursive=True, yes=True)
@@ -291,7 +303,7 @@ class RemoveTests(LookCase):
     def test_connectionLost(self) -> None:
         """A connection that breaks is what failed."""
         self.serve("d/a", b"1")
-        self.patch(self.store, "remove", lambda parts: self.cut())
+        self.patch(self.store, "remove", lambda *words: self.cut())
         self.failureResultOf(self.remove("/d/a"), ConnectionFailed)
 
 
@@ -330,10 +342,29 @@ class RenameTests(LookCase):
         self.assertEqual(self.served("d/b"), b"a")
         self.failureResultOf(self.rename("/d/a", "/c"), NotFound)
 
+    def test_renameInto(self) -> None:
+        """Whether the file is not there, or the directory for it, is told."""
+        self.serve("a", b"a")
+        for name, to, sentence in (
+            ("/no", "/b", "h:1 says: '/no' does not exist."),
+            ("/no", "/no/b", "h:1 says: '/no' does not exist."),
+            (
+                "/a",
+                "/no/b",
+                "There is no directory for h:1:/no/b; make it with netsuite mkdir -p.",
+            ),
+        ):
+            failure = self.failureResultOf(self.rename(name, to), NotFound)
+            self.assertEqual(failure.value.sentence, sentence)
+        self.assertEqual(self.names(), [b"a"])
+
     def test_make(self) -> None:
         """A directory is made, and those above it when that is wanted."""
         self.assertEqual(self.successResultOf(self.make("/a")), 0)
         self.assertEqual(self.successResultOf(self.make("/a")), 0)
-        self.failureResultOf(self.make("/b/c"), NotFound)
+        failure = self.failureResultOf(self.make("/b/c"), NotFound)
+        self.assertEqual(
+            failure.value.sentence, "There is no directory for h:1:/b/c; give -p to make that, too."
+        )
         self.assertEqual(self.successResultOf(self.make("/b/c", parents=True)), 0)
         self.assertEqual(self.names("b"), [b"c"])

@@ -30,9 +30,11 @@ from twisted_netsuite.errors import (
     Denied,
     NetsuiteError,
     NotFound,
+    SourceChanged,
     TimedOut,
 )
 from twisted_netsuite.files.digests import CHUNK
+from twisted_netsuite.files.transfer import getFile
 
 MANNER = Manner()
 LARGE = bytes(range(256)) * (5 * CHUNK // 256) + b"end"
@@ -239,6 +241,26 @@ class GetTests(FilesCase):
         self.assertEqual(self.read("a"), LARGE)
         [line] = self.screen.err.splitlines()
         self.assertTrue(line.endswith(" It is tried again in 1 s."), line)
+
+    def test_changed(self) -> None:
+        """A file that is replaced while it comes is got as it is then; one that changes all the
+        time is told after some tries, and leaves nothing."""
+        self.serve("a", b"old")
+        tries = 0
+
+        def changing(*words: Any, **more: Any) -> Deferred[Any]:
+            nonlocal tries
+            tries += 1
+            if tries <= filesmove.CHANGES:
+                self.serve("a", b"version %d" % tries)
+            return getFile(*words, **more)
+
+        self.patch(filesmove, "getFile", changing)
+        self.assertEqual(self.successResultOf(self.get("/a")), 0)
+        self.assertEqual(self.read("a"), b"version %d" % filesmove.CHANGES)
+        os.remove("a")
+        self.patch(filesmove, "getFile", lambda *words, **more: fail(SourceChanged("It changed.")))
+        self.assertFails(self.get("/a"), SourceChanged)
 
     def test_noRetries(self) -> None:
         """Without retries a connection that breaks is a failure."""

@@ -56,7 +56,12 @@ class PutTests(FilesCase):
             self.assertEqual(self.successResultOf(self.put("a", name)), 0)
             self.assertEqual(self.served(found), b"hello")
             self.store.remove(tuple(part.encode() for part in found.split("/")))
-        self.failureResultOf(self.put("a", "/e/"), NotFound)
+        for name in ("/e/", "/e/a"):
+            failure = self.failureResultOf(self.put("a", name), NotFound)
+            self.assertEqual(
+                failure.value.sentence,
+                "There is no directory for h:1:/e/a; make it with netsuite mkdir -p.",
+            )
         self.assertEqual((self.screen.out, self.screen.err), (b"", ""))
 
     def test_large(self) -> None:

@@ -5,21 +5,29 @@ sees of it. Answers come at once, or when a test says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, execute, fail
+from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import NetsuiteError
+from twisted_netsuite.files.bundles import Item
 from twisted_netsuite.files.client import Hashed
 from twisted_netsuite.files.digests import CHUNK, chunks, combined, digestOf
+from twisted_netsuite.files.flights import itsOwn
 from twisted_netsuite.files.messages import Facts, Listed
+from twisted_netsuite.files.moving import Wishes
 from twisted_netsuite.files.names import Parts, split
 from twisted_netsuite.files.scan import Scan
 from twisted_netsuite.files.store import Attributes, Store, Wanted
 from twisted_netsuite.files.transfer import Got, Local, Sent
 
 T = TypeVar("T")
+
+#: What became of the files of a bundle.
+Fetched = list[Got | NetsuiteError]
+Delivered = list[Sent | NetsuiteError]
 
 
 class AtOnce:
@@ -73,6 +81,7 @@ class FarEnd:
     @ivar waiting: files that wait.
     @ivar cancelled: names of files that were broken off.
     @ivar wishes: how files were to be moved, one after the other.
+    @ivar bundles: how many files went together, each time.
     @ivar modes: with which directories were made.
     """
 
@@ -89,6 +98,7 @@ class FarEnd:
         self.cancelled: list[bytes] = []
         self.wishes: list[dict[str, Any]] = []
         self.modes: list[int | None] = []
+        self.bundles: list[int] = []
 
     def verbs(self) -> list[str]:
         """Tell what was asked, without names."""
@@ -152,7 +162,7 @@ class FarEnd:
         errors = self.faults.get((verb, name))
         return fail(errors.pop(0)) if errors else execute(work)
 
-    # As L{files.transfer}.
+    # As L{files.transfer} and L{files.bundles}.
 
     def getFile(
         self,
@@ -193,6 +203,54 @@ class FarEnd:
 
         return self._carry("put", name, carry, moved)
 
+    def getBundle(
+        self, sessions: Iterable[object], items: Sequence[Item], wishes: Wishes
+    ) -> Deferred[Fetched]:
+        """Fetch small files."""
+        assert self in sessions
+
+        def carry(item: Item) -> Got:
+            self.wishes.append({**wishes, "facts": item.facts})
+            found = self._copied(item, wishes, here=True)
+            return Got(factsOf(found), bytes(32), found.size, 0)
+
+        return self._carryAll("get", items, carry)
+
+    def putBundle(
+        self, sessions: Iterable[object], items: Sequence[Item], wishes: Wishes
+    ) -> Deferred[Delivered]:
+        """Send small files."""
+        assert self in sessions
+
+        def carry(item: Item) -> Sent:
+            self.wishes.append({**wishes})
+            found = self._copied(item, wishes, here=False)
+            return Sent(factsOf(found), bytes(32), found.size, found.size, 0)
+
+        return self._carryAll("put", items, carry)
+
+    def _copied(self, item: Item, wishes: Wishes, here: bool) -> Attributes:
+        ours, theirs = (item.local.store, item.local.parts), (self.store, split(item.name))
+        source, target = (theirs, ours) if here else (ours, theirs)
+        return copied(*source, *target, lambda count: None, {**wishes})
+
+    def _carryAll(
+        self, verb: str, items: Sequence[Item], carry: Callable[[Item], T]
+    ) -> Deferred[Any]:
+        self.bundles.append(len(items))
+
+        def carried(item: Item) -> T | NetsuiteError:
+            self.asked.append((verb, item.name))
+            errors = self.faults.get((verb, item.name))
+            try:
+                if errors:
+                    raise errors.pop(0)
+                return carry(item)
+            except NetsuiteError:
+                return itsOwn(Failure())
+
+        return self._held(items[0].name, lambda: [carried(item) for item in items])
+
     def release(self) -> None:
         """Let the files go on that wait; those that are begun then wait."""
         waiting, self.waiting = self.waiting, []
@@ -207,6 +265,9 @@ class FarEnd:
         if errors:
             moved(1)
             return fail(errors.pop(0))
+        return self._held(name, work)
+
+    def _held(self, name: bytes, work: Callable[[], T]) -> Deferred[T]:
         if not self.holds:
             return execute(work)
         done: Deferred[T] = Deferred(lambda _: None)

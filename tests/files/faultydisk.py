@@ -13,7 +13,17 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_netsuite.files import journal, localsource, target
+from twisted_netsuite.files import (
+    journal,
+    leftovers,
+    localsource,
+    partialfile,
+    publishing,
+    replaced,
+    systemcalls,
+    target,
+    wholefile,
+)
 
 #: What can fail; all else of C{os} is as it is.
 CALLS = frozenset(
@@ -28,8 +38,8 @@ _WRITES = ("pwrite", "pwritev")
 #: What a full disk refuses; it goes on to serve what takes no room.
 NEEDS_ROOM = (*_WRITES, "open", "ftruncate", "fallocate", "link")
 
-# As they are while nothing is in their place.
-_REAL: dict[str, Any] = {"renameat2": target.renameat2, "fallocate": target.fallocate}
+#: The rooms whose system calls these are.
+_ROOMS = (journal, leftovers, localsource, partialfile, publishing, replaced, target, wholefile)
 
 
 class Crash(BaseException):
@@ -65,13 +75,13 @@ class FaultyDisk:
         self.descriptors: set[int] = set()
         self.reset()
         system = _Module(self, os, CALLS)
-        for module in (target, journal, localsource):
+        for module in _ROOMS:
             case.patch(module, "os", system)
         locks = _Module(self, fcntl, frozenset(["flock"]))
-        for module in (target, journal):
+        for module in (leftovers, publishing):
             case.patch(module, "fcntl", locks)
-        for name in ("renameat2", "fallocate"):
-            case.patch(target, name, self.wrapped(name, _REAL[name]))
+        case.patch(publishing, "renameat2", self.wrapped("renameat2", systemcalls.renameat2))
+        case.patch(partialfile, "fallocate", self.wrapped("fallocate", systemcalls.fallocate))
 
     def reset(self) -> None:
         """Work."""

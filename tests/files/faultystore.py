@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted_netsuite.files.digests import CHUNK
+from twisted_netsuite.files.digests import CHUNK, digestOf
 from twisted_netsuite.files.memorystore import MemoryStore
 from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.store import Wanted
@@ -47,6 +47,25 @@ class FaultyStore(MemoryStore):
     def target(self, parts: Parts, wanted: Wanted, owner: str) -> Any:
         self.wanted.append(wanted)
         return FaultyTarget(self, super().target(parts, wanted, owner))
+
+    def readWhole(self, parts: Parts, limit: int) -> Any:
+        source = self.source(parts)
+        if source.attributes.size > limit or self.changed:
+            return source
+        data = source.read(0, source.attributes.size)
+        source.close()
+        return source.attributes, data
+
+    def publishWhole(self, parts: Parts, wanted: Wanted, data: bytes) -> Any:
+        assert len(data) == wanted.size <= CHUNK
+        target = self.target(parts, wanted, "whole")
+        try:
+            target.write(0, [data])
+            target.chunkWritten(0, digestOf(data))
+        except BaseException:
+            target.discard()
+            raise
+        return target.commit(digestOf(data))
 
 
 class FaultySource:
@@ -101,6 +120,10 @@ class FaultyTarget:
     @property
     def verified(self) -> Any:
         return self._target.verified
+
+    @property
+    def kept(self) -> Any:
+        return self._target.kept
 
     def write(self, offset: int, pieces: list[bytes]) -> None:
         assert self._open, "It is written before it is closed."

@@ -22,6 +22,8 @@ from twisted_netsuite.files.messages import (
     RECORDS,
     SERVICE,
     Body,
+    Bundle,
+    Bundled,
     Cancel,
     Commit,
     Done,
@@ -34,6 +36,7 @@ from twisted_netsuite.files.messages import (
     Holes,
     Join,
     Put,
+    PutBundle,
     Ready,
 )
 from twisted_netsuite.net.framed import SessionFactory, SessionProtocol
@@ -88,7 +91,8 @@ class Script(SessionProtocol):
     The server's end of a session.
 
     @ivar records: what has come.
-    @ivar bodies: what has come outside frames, by request and chunk.
+    @ivar bodies: what has come outside frames, by request and chunk; that of a bundle is the chunk
+        0.
     """
 
     factory: Scripts
@@ -105,14 +109,22 @@ class Script(SessionProtocol):
             self.factory.bodyBegins(self, record)
             data = self.bodies[record.id, record.index] = bytearray()
             if record.length:
-                self.receiveRaw(record.length, self._taking(record, data))
+                self.receiveRaw(record.length, self._taking(record, record.length, data))
+                return
+        elif isinstance(record, PutBundle):
+            length = sum(each.size for each in record.files)
+            data = self.bodies[record.id, 0] = bytearray()
+            if length:
+                self.receiveRaw(length, self._taking(record, length, data))
                 return
         self.factory.onRecord(self, record)
 
-    def _taking(self, record: Body, data: bytearray) -> Callable[[bytes | memoryview], None]:
+    def _taking(
+        self, record: Record, length: int, data: bytearray
+    ) -> Callable[[bytes | memoryview], None]:
         def take(piece: bytes | memoryview) -> None:
             data.extend(piece)
-            if len(data) == record.length:
+            if len(data) == length:
                 self.factory.onRecord(self, record)
 
         return take
@@ -120,6 +132,13 @@ class Script(SessionProtocol):
     def sendChunk(self, id: int, index: int, data: bytes, digest: bytes | None = None) -> None:
         header = Body(id=id, index=index, length=len(data), digest=digest or digestOf(data))
         self.sendBody(header, data).addErrback(lambda failure: None)
+
+    def sendBundle(
+        self, id: int, files: list[Bundled], body: bytes = b"", length: int | None = None
+    ) -> None:
+        announced = len(body) if length is None else length
+        self.sendRecord(Bundle(id=id, files=tuple(files), length=announced))
+        self.transport.write(body)
 
     def fail_(self, id: int, error: NetsuiteError, kept: bool = False) -> None:
         self.sendRecord(Failed(id=id, code=error.wireCode, message=error.sentence, kept=kept))

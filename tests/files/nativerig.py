@@ -22,6 +22,7 @@ from twisted_netsuite.files.messages import (
     RECORDS,
     SERVICE,
     Body,
+    Bundle,
     Cancel,
     Commit,
     Done,
@@ -65,7 +66,7 @@ class Client(ClientSession):
     @ivar pair: its connection.
     @ivar server: the server's end.
     @ivar records: all that came.
-    @ivar bodies: what came outside frames, by request and chunk.
+    @ivar bodies: what came outside frames, by request and chunk; that of a bundle is the chunk 0.
     @ivar closed: why the session ended; C{None} in it when both expected that; empty before.
     """
 
@@ -86,6 +87,10 @@ class Client(ClientSession):
         if isinstance(record, Body):
             data = self.bodies[record.id, record.index] = bytearray()
             self.receiveRaw(record.length, data.extend)
+        elif isinstance(record, Bundle) and record.length:
+            self.receiveRaw(
+                record.length, self.bodies.setdefault((record.id, 0), bytearray()).extend
+            )
 
     def sessionClosed(self, reason: NetsuiteError | None) -> None:
         super().sessionClosed(reason)
@@ -208,7 +213,8 @@ class NativeCase(SynchronousTestCase):
         self.stop()
         self.assertEqual(self.store.opened, self.store.closed)
         self.assertEqual(self.store._writing, set())
-        self.assertEqual((self.factory.uploads._open, self.factory.uploads._opening), ({}, 0))
+        self.assertEqual((self.factory.uploads._open, self.factory.uploads._counts), ({}, {}))
+        self.assertEqual(self.factory.uploads._turns, {})
         for client in self.clients:
             inflow = client.server._inflow
             self.assertEqual((inflow._waiting, inflow._slow), (0, None))

@@ -502,6 +502,95 @@ class TargetContract(StoreCase):
         self.assertEqual(self.get(b"d/f"), b"new")
 
 
+class WholeContract(StoreCase):
+    """Files that are read and published in one go."""
+
+    def whole(self, name: bytes, data: bytes = b"new", **wanted: Any) -> Attributes:
+        """Publish a file in one go."""
+        want = Wanted(len(data), **{"durable": False, **wanted})
+        return self.store.publishWhole(split(name), want, data)
+
+    def test_publishWhole(self) -> None:
+        """It is the file that it would be if it came piece by piece."""
+        for data in (b"", b"new", b"x" * CHUNK):
+            found = self.whole(b"f", data, mode=0o604, mtime=10**18)
+            self.assertEqual(found, self.store.stat((b"f",)))
+            self.assertEqual((found.size, found.mode, found.mtime), (len(data), 0o604, 10**18))
+            self.assertEqual(self.get(b"f"), data)
+        self.assertEqual(names(self.store), {b"f"})
+
+    def test_publishWholeRefused(self) -> None:
+        """Nothing is replaced that may not be, by the name, the leave to replace, or the digest;
+        and there has to be a directory."""
+        self.put(b"f", b"old")
+        self.store.makeDirectory((b"d",), None, False)
+        refused: tuple[tuple[type[NetsuiteError], bytes, dict[str, Any]], ...] = (
+            (Conflict, b"", {}),
+            (Conflict, b"d", {}),
+            (Conflict, b"f", {"clobber": False}),
+            (Conflict, b"f", {"replaces": digestOf(b"other")}),
+            (Conflict, b"g", {"replaces": digestOf(b"old")}),
+            (NotFound, b"f/g", {}),
+            (NotFound, b"none/g", {}),
+        )
+        for error, name, wanted in refused:
+            self.refused(error, lambda: self.whole(name, **wanted))  # noqa: B023
+        for part in WRONG_PARTS:
+            self.refused(InvalidName, self.store.publishWhole, (part,), Wanted(1), b"x")
+        self.assertEqual(names(self.store), {b"f", b"d"})
+        self.assertEqual(self.get(b"f"), b"old")
+        self.whole(b"f", replaces=digestOf(b"old"))
+        self.assertEqual(self.get(b"f"), b"new")
+
+    def test_publishWholeLength(self) -> None:
+        """It has as many bytes as were announced, and no more than a chunk."""
+        for size, data in ((4, b"new"), (CHUNK + 1, bytes(CHUNK + 1))):
+            self.assertRaises(
+                ValueError, self.store.publishWhole, (b"f",), Wanted(size, durable=False), data
+            )
+        self.assertEqual(names(self.store), set())
+
+    def test_publishWholeKeepsNothing(self) -> None:
+        """Its source makes no difference: what a try has left is neither used nor touched."""
+        writeChunks(kept := self.begin(b"f", len(LONG), source=b"s"), LONG, 0)
+        kept.keep()
+        self.assertTrue(kept.kept)
+        self.whole(b"f", b"new", source=b"s")
+        self.assertEqual(self.get(b"f"), b"new")
+        self.assertEqual([*self.begin(b"f", len(LONG), source=b"s").verified], [0])
+
+    def test_readWhole(self) -> None:
+        """A small file is read, a larger one is opened, and what is none is refused."""
+        attributes = self.put(b"f", b"12345")
+        self.assertEqual(self.store.readWhole((b"f",), 5), (attributes, b"12345"))
+        found = self.store.readWhole((b"f",), 4)
+        assert not isinstance(found, tuple)
+        self.addCleanup(found.close)
+        self.assertEqual((found.attributes, found.read(0, 5)), (attributes, b"12345"))
+        self.refused(NotFound, self.store.readWhole, (b"none",), 5)
+        self.refused(Denied, self.store.readWhole, (), 5)
+        for part in WRONG_PARTS:
+            self.refused(InvalidName, self.store.readWhole, (part,), 5)
+
+    def test_kept(self) -> None:
+        """A file that was closed tells whether something of it is there for another try."""
+        for source, chunks_, end, kept in (
+            (b"s", 1, "keep", True),
+            (None, 1, "keep", False),
+            (b"s", 1, "discard", False),
+        ):
+            target = self.begin(b"f", len(LONG), source=source)
+            writeChunks(target, LONG, *range(chunks_))
+            getattr(target, end)()
+            self.assertEqual(target.kept, kept)
+            self.begin(b"f", len(LONG), source=b"s").discard()
+        target = self.begin(b"f", len(LONG), source=b"s", clobber=False)
+        writeChunks(target, LONG, 0, 1, 2)
+        self.put(b"f")
+        self.assertRaises(Conflict, target.commit, combined(digestsOf(LONG)))
+        self.assertTrue(target.kept)
+
+
 class ChangeContract(StoreCase):
     """Directories, names and what is known of files."""
 
@@ -642,5 +731,5 @@ class ChangeContract(StoreCase):
         self.assertEqual((attributes.mode, attributes.mtime), (0o711, 10**18))
 
 
-class StoreContract(LookContract, TargetContract, ChangeContract):
+class StoreContract(LookContract, TargetContract, WholeContract, ChangeContract):
     """All that a store promises."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_netsuite.errors import ProtocolError
 from twisted_netsuite.files import machine as server
 from twisted_netsuite.files.clientmachine import (
+    BUNDLE_TABLE,
     GET_TABLE,
     LIST_TABLE,
     PUT_TABLE,
@@ -23,6 +24,7 @@ from twisted_netsuite.files.clientmachine import (
     Input,
     RequestMachine,
     State,
+    bundleMachine,
     getMachine,
     listMachine,
     putMachine,
@@ -30,7 +32,7 @@ from twisted_netsuite.files.clientmachine import (
 )
 from twisted_netsuite.wire.machine import Machine
 
-TABLES = (QUESTION_TABLE, LIST_TABLE, GET_TABLE, PUT_TABLE)
+TABLES = (QUESTION_TABLE, LIST_TABLE, GET_TABLE, PUT_TABLE, BUNDLE_TABLE)
 
 #: What this end sends.
 OURS = {Input.BODY, Input.HOLES, Input.COMMIT, Input.CANCEL}
@@ -78,13 +80,24 @@ class TableTests(SynchronousTestCase):
     def test_beginnings(self) -> None:
         """Only what does not wait for READY sends at once."""
         self.assertIs(putMachine(follows=True).state, State.SENDING)
-        for machine in (questionMachine(), listMachine(), getMachine(), putMachine(follows=False)):
+        for machine in (
+            *(questionMachine(), listMachine(), getMachine(), bundleMachine()),
+            putMachine(follows=False),
+        ):
             self.assertIs(machine.state, State.ASKED)
 
     def test_no_done_of_what_is_not_sent(self) -> None:
         """A server that has published what was not sent whole is wrong."""
         for state in (State.ASKED, State.SENDING):
             self.assertNotIn((state, Input.DONE), PUT_TABLE)
+
+    def test_one_bundle(self) -> None:
+        """A bundle is told of just once: an end without it, and a second one, are wrong."""
+        self.assertRaises(ProtocolError, bundleMachine().feed, Input.DONE)
+        machine = bundleMachine()
+        machine.feed(Input.BUNDLE)
+        self.assertRaises(ProtocolError, machine.feed, Input.BUNDLE)
+        machine.feed(Input.DONE)
 
     def test_no_body_before_found(self) -> None:
         """Chunks of a file that was not found yet are wrong."""
@@ -140,6 +153,7 @@ def serverCan(talk: Talk, names: dict[str, server.Input]) -> list[str]:
 
 
 PUTS = {"READY": server.Input.READY, "DONE": server.Input.DONE, "FAILED": server.Input.FAILED}
+BUNDLES = {"BUNDLE": server.Input.PART, "DONE": server.Input.DONE, "FAILED": server.Input.FAILED}
 GETS = {
     "FOUND": server.Input.FOUND,
     "BODY": server.Input.PART,
@@ -199,3 +213,34 @@ class TogetherTests(SynchronousTestCase):
     def test_get(self, choices: list[int]) -> None:
         """So it is with a GET."""
         self.run_(lambda: Talk(getMachine(), server.sendingMachine()), GETS, choices)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(st.integers(0, 11), max_size=20), st.booleans())
+    def test_bundle(self, choices: list[int], done: bool) -> None:
+        """So it is with a PUT-BUNDLE, all of whose bytes have come, and which is answered by BUNDLE
+        and DONE, or by FAILED."""
+        machine = server.receivingMachine(follows=True)
+        machine.feed(server.Input.BODY)
+        machine.feed(server.Input.COMMIT)
+        talk = Talk(bundleMachine(), machine)
+        answers = ["BUNDLE", "DONE"] if done else ["FAILED"]
+        for choice in choices:
+            acts: list[Callable[[], None]] = [talk.clientTakes, talk.serverTakes]
+            if (talk.client.state, Input.CANCEL) in BUNDLE_TABLE:
+                acts.append(partial(talk.clientSends, Input.CANCEL))
+            if answers:
+                acts.append(partial(self.answer, talk, answers))
+            acts[choice % len(acts)]()
+        while answers:
+            self.answer(talk, answers)
+        for _ in range(3):
+            talk.clientTakes()
+            talk.serverTakes()
+        self.assertIs(talk.client.state, State.OVER)
+        self.assertIs(talk.server.state, server.State.OVER)
+        self.assertEqual((len(talk.toClient), len(talk.toServer)), (0, 0))
+
+    def answer(self, talk: Talk, answers: list[str]) -> None:
+        """Let the server say the next."""
+        name = answers.pop(0)
+        talk.serverSends(BUNDLES[name], name)

@@ -22,20 +22,16 @@ from tests.files.faultydisk import FaultyDisk
 from tests.files.tree import descriptors
 from twisted_netsuite.errors import Conflict
 from twisted_netsuite.files import journal as module
+from twisted_netsuite.files import leftovers
 from twisted_netsuite.files.digests import CHUNK
-from twisted_netsuite.files.journal import (
-    ENTRY,
+from twisted_netsuite.files.journal import ENTRY, Claim, Journal, Kept, bootId, sealOf
+from twisted_netsuite.files.leftovers import (
     JOURNAL,
     PARTIAL,
-    Claim,
-    Journal,
-    Kept,
     acquire,
-    bootId,
     cleanDirectory,
     create,
     isOurs,
-    sealOf,
 )
 
 CLAIM = Claim("somebody", b"file", b"one", 10 * CHUNK)
@@ -487,7 +483,7 @@ class CleanTests(JournalCase):
                 status[9] = 0
             return os.stat_result(status)
 
-        self.patch(module, "os", _Stat(os, old))
+        self.patch(leftovers, "os", _Stat(os, old))
         self.assertEqual(cleanDirectory(self.directory, 60), 0)
         self.assertEqual(len(self.names()), 2)
 

@@ -16,7 +16,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from twisted.trial.unittest import SkipTest
@@ -32,12 +32,13 @@ from twisted_netsuite.errors import (
     NotFound,
     StorageFailed,
 )
-from twisted_netsuite.files import localstore, openat2
-from twisted_netsuite.files.digests import combined
+from twisted_netsuite.files import localstore, openat2, systemcalls
+from twisted_netsuite.files.digests import combined, digestOf
 from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.names import Parts, split
 from twisted_netsuite.files.root import Links, Root
 from twisted_netsuite.files.store import Wanted
+from twisted_netsuite.files.together import together
 
 RACE_SECONDS = float(os.environ.get("NETSUITE_RACE_SECONDS", "0.02"))
 
@@ -74,11 +75,14 @@ def lookBelow(path: str, served: str | None = None) -> dict[str, Look]:
     @param served: where directories may get another time, as files that are written come and go.
     """
     found = {path: look(path, path != served)}
-    for directory, directories, files in os.walk(path):
-        for name in (*directories, *files):
-            below = os.path.join(directory, name)
-            outside = served is None or not below.startswith(served)
-            found[below] = look(below, outside)
+    directories = [path]
+    while directories:
+        with os.scandir(directories.pop()) as entries:
+            for entry in entries:
+                outside = served is None or not entry.path.startswith(served)
+                found[entry.path] = look(entry.path, outside)
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
     return found
 
 
@@ -140,7 +144,7 @@ class StepwiseRenameContractTests(LocalCase, storecontract.StoreContract):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(openat2, "_renameat2", None)
+        self.patch(systemcalls, "_renameat2", None)
 
 
 def read(store: LocalStore, parts: Parts) -> bytes:
@@ -149,16 +153,36 @@ def read(store: LocalStore, parts: Parts) -> bytes:
     return get(store, parts)
 
 
+def publishWhole(store: LocalStore, parts: Parts) -> object:
+    """Publish a file in one go, twice together, so that its directory is held for the second."""
+    with together():
+        store.publishWhole(parts, Wanted(3, durable=False), b"new")
+        return store.publishWhole(parts, Wanted(3, durable=False), b"new")
+
+
+def readWhole(store: LocalStore, parts: Parts) -> bytes:
+    """Read a file in one go; one that is renamed meanwhile has to be read as large ones are."""
+    found = store.readWhole(parts, 1000)
+    if isinstance(found, tuple):
+        return found[1]
+    try:
+        return found.read(0, found.attributes.size)
+    finally:
+        found.close()
+
+
 #: What reads; links at the last part are followed by these where any are.
 READS: dict[str, Callable[[LocalStore, Parts], object]] = {
     "stat": lambda store, parts: store.stat(parts),
     "list": lambda store, parts: [*store.list(parts)],
     "source": read,
+    "read whole": readWhole,
 }
 
 #: What changes something; none of it follows a link at the last part.
 WRITES: dict[str, Callable[[LocalStore, Parts], object]] = {
     "target": lambda store, parts: put(store, parts, b"new"),
+    "whole": lambda store, parts: publishWhole(store, parts),
     "resumable": lambda store, parts: put(store, parts, b"new", source=b"s"),
     "mkdir": lambda store, parts: store.makeDirectory(parts, 0o700, False),
     "mkdir -p": lambda store, parts: store.makeDirectory(parts, None, True),
@@ -190,27 +214,27 @@ class LinkTests(LocalCase):
 
     def nothing(self, store: LocalStore, parts: Parts, *errors: type[NetsuiteError]) -> None:
         """Expect that nothing can be done with a name, and that nothing is done."""
-        for name, work in {**READS, **WRITES}.items():
-            self.nothingBy(store, name, work, parts, *errors)
+        self.nothingOf({**READS, **WRITES}, store, parts, *errors)
 
-    def nothingBy(
+    def nothingOf(
         self,
+        works: Mapping[str, Callable[[LocalStore, Parts], object]],
         store: LocalStore,
-        name: str,
-        work: Callable[[LocalStore, Parts], object],
         parts: Parts,
         *errors: type[NetsuiteError],
     ) -> None:
-        """Expect that something cannot be done with a name, and is not."""
+        """Expect that none of some things can be done with a name, and that none is done."""
+        # What each leaves as it was is what the next begins with.
         before, opened = lookBelow(self.directory, self.path), descriptors()
-        try:
-            result = work(store, parts)
-        except errors:
-            pass
-        else:
-            self.fail(f"{name} of {parts} has done something: {result}")
-        self.assertEqual(lookBelow(self.directory, self.path), before, (name, parts))
-        self.assertEqual(descriptors(), opened, (name, parts))
+        for name, work in works.items():
+            try:
+                result = work(store, parts)
+            except errors:
+                pass
+            else:
+                self.fail(f"{name} of {parts} has done something: {result}")
+            self.assertEqual(lookBelow(self.directory, self.path), before, (name, parts))
+            self.assertEqual(descriptors(), opened, (name, parts))
 
     def test_outside(self) -> None:
         """Nothing is done through a link that leads out, wherever it is in a name."""
@@ -283,8 +307,7 @@ class LinkTests(LocalCase):
                     self.assertEqual(get(store, (b"link",)), INSIDE)
                 else:
                     self.assertEqual(names(store, (b"link",)), {b"f", b"sub"})
-                for name, work in WRITES.items():
-                    self.nothingBy(store, name, work, (b"link",), Denied, Conflict)
+                self.nothingOf(WRITES, store, (b"link",), Denied, Conflict)
                 os.unlink(self.within("link"))
 
     def test_nowhere(self) -> None:
@@ -295,8 +318,7 @@ class LinkTests(LocalCase):
                 os.symlink(target, self.within("link"))
                 for parts in ((b"link", b"f"), (b"link", b"sub", b"f")):
                     self.nothing(store, parts, Denied, NotFound)
-                for name, work in WRITES.items():
-                    self.nothingBy(store, name, work, (b"link",), Denied, Conflict)
+                self.nothingOf(WRITES, store, (b"link",), Denied, Conflict)
                 os.unlink(self.within("link"))
 
     def test_list(self) -> None:
@@ -559,7 +581,7 @@ class RenameTests(LocalCase):
     def test_fileSystems(self) -> None:
         """What is on another file system is not moved, and that is said."""
         write(self.within("f"), INSIDE)
-        self.patch(openat2, "_renameat2", None)
+        self.patch(systemcalls, "_renameat2", None)
         with self.failing("link", errno.EXDEV):
             sentence = self.refused(Denied, self.store.rename, (b"f",), (b"g",), False)
         self.assertIn("another file system", sentence)
@@ -756,7 +778,8 @@ class SwapTests(LocalCase):
 
     def test_new(self) -> None:
         """What is not there."""
-        for name in ("target", "resumable", "mkdir", "mkdir -p", "rename to", "rename -n to"):
+        made = ("target", "whole", "resumable", "mkdir", "mkdir -p", "rename to", "rename -n to")
+        for name in made:
             self.everyStep(WRITES[name], (b"d", b"new"))
 
     def test_leftovers(self) -> None:
@@ -883,6 +906,8 @@ class RaceTests(LocalCase):
                 "list": lambda store: self.listed(store, (b"d",)),
                 "source": lambda store: self.isInside(get(store, (b"d", b"f"))),
                 "put": lambda store: put(store, (b"d", b"f"), b"new"),
+                "whole": lambda store: publishWhole(store, (b"d", b"f")),
+                "read whole": lambda store: self.isInside(readWhole(store, (b"d", b"f"))),
                 "resumable": lambda store: put(store, (b"d", b"f"), b"new", source=b"s"),
                 "no clobber": noClobber,
                 "mkdir": lambda store: mkdir(store, False),
@@ -916,6 +941,7 @@ class RaceTests(LocalCase):
                 "chmod": lambda store: store.change((b"file",), 0o604, None),
                 "utimes": lambda store: store.change((b"file",), None, 1),
                 "put": lambda store: put(store, (b"file",), b"new"),
+                "whole": lambda store: publishWhole(store, (b"file",)),
                 "resumable": lambda store: put(store, (b"file",), b"new", source=b"s"),
                 "rename to": renameTo,
             },
@@ -934,3 +960,82 @@ class RaceTests(LocalCase):
                 "clean": lambda store: [store.clean(0)],
             },
         )
+
+
+class DurableTests(LocalCase):
+    """What is done with names, where it has to be on the disk."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.synced: list[str] = []
+
+        def fsync(descriptor: int) -> None:
+            self.synced.append(
+                os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), self.path)
+            )
+
+        self.patch(os, "fsync", fsync)
+        os.mkdir(self.within("d"))
+
+    def test_makeDirectory(self) -> None:
+        """A directory is on the disk once it is made, and so are those above it; also one that
+        somebody has made before, who may not have seen to that."""
+        self.store.makeDirectory((b"d", b"e"), 0o700, False, durable=True)
+        self.assertEqual(self.synced, ["d"])
+        self.synced.clear()
+        self.store.makeDirectory((b"d", b"e", b"f", b"g"), None, True, durable=True)
+        self.assertEqual(self.synced, [".", "d", "d/e", "d/e/f"])
+        self.synced.clear()
+        self.store.makeDirectory((b"d",), None, False, durable=True)
+        self.assertEqual(self.synced, ["."])
+
+    def test_rename(self) -> None:
+        """The new name is on the disk before the old one is gone from there."""
+        self.put(b"f")
+        self.store.rename((b"f",), (b"d", b"g"), True, durable=True)
+        self.assertEqual(self.synced, ["d", "."])
+
+    def test_remove(self) -> None:
+        """What was removed is gone from the disk, a file as well as a directory."""
+        self.put(b"d/f")
+        self.store.remove((b"d", b"f"), durable=True)
+        self.store.remove((b"d",), durable=True)
+        self.assertEqual(self.synced, ["d", "."])
+
+    def test_notAsked(self) -> None:
+        """Nobody waits for the disk who has not asked for that."""
+        self.store.makeDirectory((b"e",), None, True)
+        self.store.rename((b"e",), (b"g",), True)
+        self.store.remove((b"g",))
+        self.assertEqual(self.synced, [])
+
+    def test_failed(self) -> None:
+        """When the disk fails then, it is said what was done, and that it may be lost."""
+        with self.failing("fsync", errno.EIO):
+            sentence = self.refused(
+                StorageFailed, self.store.makeDirectory, (b"e",), None, False, True
+            )
+            self.assertEqual(
+                sentence,
+                "'/e' was made, but whether the disk keeps that is not known: input/output error; "
+                "see to the disk.",
+            )
+            sentence = self.refused(StorageFailed, self.store.rename, (b"e",), (b"g",), False, True)
+            self.assertIn("'/e' was renamed, but", sentence)
+            sentence = self.refused(StorageFailed, self.store.remove, (b"g",), True)
+            self.assertIn("'/g' was removed, but", sentence)
+        self.assertEqual(names(self.store), {b"d"})
+
+
+class WholeTests(LocalCase):
+    """Files that are published in one go, on a disk that fails."""
+
+    def test_nothingKept(self) -> None:
+        """Of one that cannot be published nothing is kept, whatever it was to replace."""
+        self.put(b"f", b"old")
+        for replaces in (None, digestOf(b"old")):
+            wanted = Wanted(3, mtime=1, durable=False, source=b"s", replaces=replaces)
+            with self.failing("utime", errno.EIO):
+                self.refused(StorageFailed, self.store.publishWhole, (b"f",), wanted, b"new")
+            self.assertEqual(os.listdir(self.path), ["f"])
+            self.assertEqual(self.get(b"f"), b"old")

@@ -44,6 +44,10 @@ actions = ["read", "write", "delete"]
 [[roles.guest.files]]
 paths = ["/open/**"]
 actions = ["read"]
+
+[[roles.guest.files]]
+paths = ["/inbox/*"]
+actions = ["write", "delete"]
 """
 
 
@@ -208,6 +212,17 @@ class PaceTests(NativeCase):
         self.assertGreater(self.clock.seconds() - begun, 2.9)
 
 
+class RootTests(NativeCase):
+    """The root itself."""
+
+    def test_change(self) -> None:
+        """Nobody can lock it, whatever may be written in it."""
+        client = self.connect()
+        for told in ({"mode": 0}, {"mtime": 0}, {}):
+            id = client.ask(Change, name=b"/", **told)
+            self.assertEqual(client.last(id, Failed).code, "denied")
+
+
 class PolicyTests(NativeCase):
     """A policy decides."""
 
@@ -258,6 +273,31 @@ class PolicyTests(NativeCase):
         found = [each for each in self.notes.records if each["event"] == "files.write"]
         self.assertEqual([each["path"] for each in found], [b"/f", b"/g"])
         self.assertEqual(found[1]["digest"], digestOfAll(BIG).hex())
+
+    def test_writeOnly(self) -> None:
+        """Who may write and not read learns nothing of what is there by changing it."""
+        self.store.makeDirectory((b"inbox",), None, False)
+        self.keep(b"/inbox/f", b"x")
+        client = self.connect(BOB)
+        for id in (
+            client.ask(Change, name=b"/inbox/f"),
+            client.ask(MakeDirectory, name=b"/inbox/d"),
+            client.ask(Rename, name=b"/inbox/d", to=b"/inbox/e"),
+        ):
+            self.assertIsNone(client.last(id, Done).facts)
+        for data in (b"y", BIG):
+            id = client.put(b"/inbox/f", data, replaces=digestOf(b"x"), follows=data == b"y")
+            self.settle()
+            if data == b"y":
+                client.chunk(id, 0, data)
+                client.say(Commit(id=id, digest=digestOf(data)))
+                self.settle()
+            self.assertIn("read", client.last(id, Failed).message)
+        self.assertEqual(self.kept(b"/inbox/f"), b"x")
+        known = self.connect(ANNA)
+        facts = known.last(known.ask(Change, name=b"/inbox/f"), Done).facts
+        assert facts is not None
+        self.assertEqual(facts.size, 1)
 
 
 class AuditTests(NativeCase):

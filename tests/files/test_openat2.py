@@ -11,7 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.files.tree import descriptors, makeTree, write
-from twisted_netsuite.files import openat2
+from twisted_netsuite.files import openat2, systemcalls
 from twisted_netsuite.files.openat2 import TRIES, openBeneath, renameNoReplace
 
 #: Answers of systems and sandboxes that have no such call.
@@ -166,7 +166,7 @@ class StepwiseRenameTests(RenameTests):
     def setUp(self) -> None:
         super().setUp()
         fail, self.calls = failing(*MISSING)
-        self.patch(openat2, "_renameat2", fail)
+        self.patch(systemcalls, "_renameat2", fail)
 
     def tearDown(self) -> None:
         self.assertTrue(self.calls)
@@ -203,7 +203,7 @@ class NoLibraryTests(RenameTests):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(openat2, "_renameat2", None)
+        self.patch(systemcalls, "_renameat2", None)
 
     def test_unknown(self) -> None:
         """A function that the library does not have is none."""

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.examples import examples
 from twisted_netsuite.errors import ConfigurationError
 from twisted_netsuite.files.patterns import (
     EVERYTHING,
@@ -275,7 +276,7 @@ def expected(rooted: bool, parts: list[list[Atom]], only: bool, name: bytes, fol
 class ReferenceTests(SynchronousTestCase):
     """The regular expressions, beside a matcher that tries everything."""
 
-    @settings(max_examples=3000, deadline=None)
+    @settings(max_examples=examples(1000), deadline=None)
     @given(tree=trees, name=names, folder=st.booleans())
     @example(
         (True, [[("cross", b""), ("is", b"a"), ("star", b""), ("is", b"b")]], False), b"a/ab", False
@@ -294,7 +295,7 @@ class ReferenceTests(SynchronousTestCase):
             (pattern, name, folder),
         )
 
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=examples(500), deadline=None)
     @given(pattern=st.text("ab*?[]!-\\/:^", max_size=12).map(str.encode), name=names)
     def test_any(self, pattern: bytes, name: bytes) -> None:
         """Whatever is written is a pattern or is refused; nothing else comes of it."""

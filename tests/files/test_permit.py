@@ -21,12 +21,14 @@ from twisted_netsuite.errors import (
     NotFound,
 )
 from twisted_netsuite.files import permit as permitModule
+from twisted_netsuite.files.access import Access
 from twisted_netsuite.files.allowance import Allowance
 from twisted_netsuite.files.digests import combined, digestOf
 from twisted_netsuite.files.memorystore import MemoryStore
 from twisted_netsuite.files.names import Parts, split
-from twisted_netsuite.files.permit import READ_ONLY, UNUSABLE, Access, Move, Permit, Place
-from twisted_netsuite.files.quota import FREE, Quotas
+from twisted_netsuite.files.permit import READ_ONLY, UNUSABLE, Move, Permit, Place
+from twisted_netsuite.files.quota import Quotas
+from twisted_netsuite.files.reservation import FREE
 from twisted_netsuite.files.roots import Roots
 from twisted_netsuite.files.store import Store, Wanted
 from twisted_netsuite.trust.audit import AuditNotes
@@ -599,6 +601,24 @@ class QuotaTests(PermitCase):
         for durable in (True, False):
             access = self.access(writable=True, durable=durable)
             self.assertEqual(self.placed(access.write(b"/a", 1)).durable, durable)
+
+    def test_durableNames(self) -> None:
+        """And so it does with what is done to names there, with and without a quota."""
+        store, told = self.stores.there(), []
+        for name in ("makeDirectory", "rename", "remove"):
+            self.patch(store, name, lambda *args: told.append(args[-1]))
+        quotas = Quotas(self.mktemp())
+        for counts in (None, quotas):
+            for durable in (True, False):
+                permit = self.permit(writable=True, durable=durable, quotas=counts)
+                permit.open()
+                access = permit.access(ANNA, "192.0.2.1:1")
+                self.placed(access.makeDirectory(b"/a")).makeDirectory(None, False)
+                self.placed(access.remove(b"/a")).remove()
+                self.successResultOf(access.rename(b"/a", b"/b")).make(True)
+                self.assertEqual(told, [durable] * 3)
+                told.clear()
+                permit.close()
 
 
 def _walked(store: Store, top: Parts) -> set[Parts]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.examples import examples
 from twisted_netsuite.errors import LimitExceeded, ProtocolError
 from twisted_netsuite.files.entries import Intake, TreeEntry, shownName
 from twisted_netsuite.files.itemize import jsonLines, textLines
@@ -356,6 +357,13 @@ class WrittenTests(SynchronousTestCase):
         found = plan([one], [two], checksum=True)
         self.assertEqual(list(textLines(found, sending=False)), [">fc..p..... a"])
 
+    def test_sameTime(self) -> None:
+        """A directory whose time is the same, as far as both sides know, is not told for what is
+        done in it."""
+        source = [folder(b"d", 10**18), file(b"d/a")]
+        target = [folder(b"d", 10**18 + 1)]
+        self.assertEqual(list(textLines(plan(source, target), sending=True)), ["<f+++++++++ d/a"])
+
     def test_json(self) -> None:
         """Programs get an object for each entry and the sums; each name is text, or base64 of what
         is no UTF-8."""
@@ -526,7 +534,7 @@ def settled(node: Node, checksum: bool) -> tuple[object, ...]:
 class ModelTests(SynchronousTestCase):
     """Any two trees."""
 
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     @given(source=models(), target=models(), checksum=st.booleans())
     def test_mirror(self, source: Model, target: Model, checksum: bool) -> None:
         """With removing, the target becomes what the source is, in every respect; and then there is
@@ -542,7 +550,7 @@ class ModelTests(SynchronousTestCase):
         )
         self.assertTrue(planOf(entries(source), entries(disk.model), options).empty)
 
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     @given(source=models(), target=models())
     def test_added(self, source: Model, target: Model) -> None:
         """Without removing, all that the target had is there, as a file or directory as it was; all
@@ -566,7 +574,7 @@ class ModelTests(SynchronousTestCase):
             clashing, {name for name in both if source[name].directory != target[name].directory}
         )
 
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     @given(
         source=models(),
         target=models(),

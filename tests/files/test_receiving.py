@@ -12,6 +12,7 @@ from twisted_netsuite.files.capacity import MAX_GATHERED, MAX_WAITING
 from twisted_netsuite.files.digests import CHUNK, digestOf
 from twisted_netsuite.files.disk import STEP
 from twisted_netsuite.files.messages import Cancel, Commit, Done, Failed, Have, Holes, Join, Put
+from twisted_netsuite.files.store import Wanted
 from twisted_netsuite.files.uploads import MAX_FILE
 
 SERVICE_FAILED = "The service failed; its log says why."
@@ -60,6 +61,50 @@ class PutTests(NativeCase):
         id = self.putting(client, b"/f", BIG, source=b"s")
         self.assertEqual(client.kinds(id), ["Have", "Ready"])
         self.assertEqual(client.all(id)[0].index, 1)
+
+    def test_keptAfterCommit(self) -> None:
+        """FAILED after COMMIT tells whether what has come is kept for another try."""
+        client = self.connect()
+        self.store.publishWhole((b"f",), Wanted(1, durable=False), b"x")
+        for source, kept in ((b"s", True), (None, False)):
+            id = self.putting(client, b"/g", BIG, source=source)
+            for index, piece in enumerate(pieces(BIG)):
+                client.chunk(id, index, piece)
+            self.store.makeDirectory((b"g",), None, False)
+            client.say(Commit(id=id, digest=digestOfAll(BIG)))
+            failed = client.last(id, Failed)
+            self.assertEqual((failed.code, failed.kept), ("conflict", kept))
+            self.store.remove((b"g",))
+
+    def test_cameBack(self) -> None:
+        """A client that comes back, while its first connection is dead and nobody knows that, goes
+        on with what had come; what still comes over the first one then is refused by name."""
+        dead, client = self.connect(ANNA), self.connect(ANNA)
+        old = self.putting(dead, b"/f", BIG, source=b"s")
+        dead.chunk(old, 0, pieces(BIG)[0])
+        new = self.putting(client, b"/f", BIG, source=b"s")
+        self.assertEqual(client.kinds(new), ["Have", "Ready"])
+        for index in (1, 2):
+            client.chunk(new, index, pieces(BIG)[index])
+        dead.chunk(old, 1, pieces(BIG)[1])
+        failed = dead.last(old, Failed)
+        self.assertEqual((failed.code, failed.kept), ("conflict", False))
+        self.assertIn("was begun once more from the same source", failed.message)
+        client.say(Commit(id=new, digest=digestOfAll(BIG)))
+        client.last(new, Done)
+        self.assertEqual(self.kept(b"/f"), BIG)
+        dead.say(Cancel(id=old))
+        self.assertEqual(dead.server._exchanges, {})
+
+    def test_share(self) -> None:
+        """Who takes all of its share leaves others theirs."""
+        self.patch(uploads, "MAX_EACH", 2)
+        anna, bob = self.connect(ANNA), self.connect(BOB)
+        for name in (b"/a", b"/b"):
+            self.putting(anna, name, BIG)
+        id = anna.put(b"/c", BIG)
+        self.assertIn("from one identity", anna.last(id, Failed).message)
+        self.putting(bob, b"/c", BIG)
 
     def test_noDigest(self) -> None:
         """COMMIT of a whole file without its digest fails by name."""

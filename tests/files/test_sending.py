@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.files.nativerig import BIG, NativeCase, pieces
+from tests.files.nativerig import BIG, NativeCase, digestOfAll, pieces
+from twisted_netsuite.files import manifests
 from twisted_netsuite.files.capacity import MAX_QUEUED, MAX_SENDING
 from twisted_netsuite.files.digests import CHUNK, digestOf
 from twisted_netsuite.files.messages import (
@@ -20,6 +21,7 @@ from twisted_netsuite.files.messages import (
     Failed,
     Found,
     Get,
+    Hash,
     Holes,
     List,
     Manifest,
@@ -264,8 +266,9 @@ class SlowTests(NativeCase):
         client = self.connect()
         id = client.ask(Get, name=b"/f")
         self.move()
-        self.step()
-        self.move()
+        while not client.kinds(id):
+            self.step()
+            self.move()
         self.assertEqual(client.kinds(id), ["Found"])
         client.say(Commit(id=id))
         self.assertIn("COMMIT", client.why())
@@ -284,3 +287,97 @@ class SlowTests(NativeCase):
             self.assertIsInstance(client.all(id)[0], Found)
             bodies = [each.index for each in client.all(id) if isinstance(each, Body)]
             self.assertEqual(bodies, sorted(bodies))
+
+
+class DigestTests(NativeCase):
+    """Digests of files that take long."""
+
+    slow = True
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(manifests, "STEP", 1)
+        self.keep(b"/f", BIG)
+        self.keep(b"/s", b"x")
+
+    def test_others(self) -> None:
+        """Between two steps others have their turn."""
+        client, other = self.connect(), self.connect()
+        id = client.ask(Hash, name=b"/f")
+        self.move()
+        while not self.store.looked:
+            self.step()
+            self.move()
+        stat = other.ask(Stat, name=b"/s")
+        while not other.kinds(stat):
+            self.move()
+            self.assertTrue(self.step())
+            self.move()
+        self.assertLess(len(self.store.looked), len(pieces(BIG)))
+        self.settle()
+        self.assertEqual(client.last(id, Done).digest, digestOfAll(BIG))
+
+    def test_cancelled(self) -> None:
+        """One that is not wanted any more ends after the step that it is in, whoever ends it."""
+        for kind in (Hash, Manifest):
+            for gone in (False, True):
+                self.store.looked.clear()
+                client = self.connect()
+                told = {"name": b"/f"} if kind is Hash else {"name": b"/", "digests": True}
+                id = client.ask(kind, **told)
+                self.move()
+                while not self.store.looked:
+                    self.step()
+                    self.move()
+                if gone:
+                    client.reset()
+                else:
+                    client.say(Cancel(id=id))
+                self.settle()
+                self.assertLess(len(self.store.looked), len(pieces(BIG)))
+                if not gone:
+                    self.assertEqual(client.last(id, Failed).code, "conflict")
+                self.assertEqual(self.store.opened, self.store.closed)
+
+    def test_holes(self) -> None:
+        """Holes are not read, and the digest is that of zeros."""
+        client = self.connect()
+        for size in (2 * CHUNK, 2 * CHUNK + 5):
+            data = bytearray(size)
+            for there in ({0, 1, 2}, {1}, {0, 1}, {2}, set()):
+                self.store.looked.clear()
+                self.store.holes = {0, 1, 2} - there
+                self.keep(b"/h", bytes(data))
+                id = client.ask(Hash, name=b"/h")
+                self.settle()
+                self.assertEqual(client.last(id, Done).digest, digestOfAll(bytes(data)))
+                self.assertEqual(set(self.store.looked) & self.store.holes, set())
+
+
+class DescriptorTests(NativeCase):
+    """Files that wait to be sent."""
+
+    slow = True
+
+    def test_waiting(self) -> None:
+        """They are not open while they wait for their turn."""
+        self.keep(b"/f", BIG)
+        client = self.connect()
+        client.pair.client.pauseProducing()
+        for _ in range(20):
+            client.ask(Get, name=b"/f")
+        self.settle()
+        self.assertEqual(self.store.opened - self.store.closed, MAX_SENDING)
+
+    def test_changed(self) -> None:
+        """One that is another when its turn comes than was asked for is refused."""
+        self.keep(b"/f", BIG)
+        client = self.connect()
+        client.pair.client.pauseProducing()
+        version = self.store.stat((b"f",)).version
+        ids = [client.ask(Get, name=b"/f", version=version) for _ in range(3)]
+        self.settle()
+        self.keep(b"/f", BIG)
+        client.pair.client.resumeProducing()
+        self.settle()
+        self.assertEqual(client.last(ids[2], Failed).code, "source-changed")

@@ -27,7 +27,7 @@ from twisted_netsuite.errors import (
     StorageFailed,
     TimedOut,
 )
-from twisted_netsuite.files import flights, progress
+from twisted_netsuite.files import carrying, flights, progress
 from twisted_netsuite.files import sync as module
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.flights import MAX_FLIGHTS, Flights, inThread, itsOwn, together
@@ -117,12 +117,17 @@ class Watcher:
 class SyncCase(SynchronousTestCase):
     """Two stores: what is fetched comes from C{far} to C{near}, both with the tree C{t}."""
 
+    #: Whether each file goes for itself, as larger ones do.
+    alone = False
+
     def setUp(self) -> None:
         self.near = MemoryStore(now=lambda: NOW)
         self.far = MemoryStore(now=lambda: NOW)
         self.end = FarEnd(self.far)
-        self.patch(module, "getFile", self.end.getFile)
-        self.patch(module, "putFile", self.end.putFile)
+        for name in ("getFile", "putFile", "getBundle", "putBundle"):
+            self.patch(carrying, name, getattr(self.end, name))
+        if self.alone:
+            self.patch(carrying, "SMALL", -1)
         self.watcher = Watcher()
         self.local = LocalTree(self.near, AtOnce(), (b"t",))
         self.remote = RemoteTree(self.sessions(), b"/t")
@@ -565,7 +570,8 @@ class FailureTests(SyncCase):
     def test_changing(self) -> None:
         """One that does not stop changing fails."""
         changed = SourceChanged("It changed.")
-        self.end.fault("get", b"/t/b", changed, SourceChanged("It changed again."))
+        again = SourceChanged("It changed again.")
+        self.end.fault("get", b"/t/b", changed, again, again)
         outcome = self.incomplete(self.fetch())
         self.assertEqual(outcome.failures[0].error.sentence, "It changed again.")
 
@@ -588,6 +594,12 @@ class FailureTests(SyncCase):
         self.failureResultOf(self.fetch(), ZeroDivisionError)
 
 
+class FailureAloneTests(FailureTests):
+    """So it is with files that go each for itself."""
+
+    alone = True
+
+
 class ConnectionTests(SyncCase):
     """What is wrong with the connection stops all, and leaves it so that another run goes on."""
 
@@ -605,6 +617,20 @@ class ConnectionTests(SyncCase):
         self.assertSame()
         self.assertEqual(self.end.verbs().count("get"), 5 + 5)
 
+    def test_making(self) -> None:
+        """That goes for all that is asked, not for files only."""
+        self.near, self.far = self.far, self.near
+        self.end.store, self.local = self.far, LocalTree(self.near, AtOnce(), (b"t",))
+        self.end.fault("make", b"/t", ConnectionFailed("It is gone."))
+        self.failureResultOf(self.send(), ConnectionFailed)
+        self.assertNotIn("put", self.end.verbs())
+
+
+class ConnectionAloneTests(ConnectionTests):
+    """So it is with files that go each for itself; so many of them at a time."""
+
+    alone = True
+
     def test_unconfirmed(self) -> None:
         """A file of which nobody knows whether it was published is not what the run fails with:
         whoever tries again must not take that file for the whole."""
@@ -614,14 +640,6 @@ class ConnectionTests(SyncCase):
         self.end.fault("put", b"/t/003", Unconfirmed("It may be there.", b"/t/003", sent))
         error = self.failureResultOf(self.send(), ConnectionFailed).value
         self.assertNotIsInstance(error, Unconfirmed)
-
-    def test_making(self) -> None:
-        """That goes for all that is asked, not for files only."""
-        self.near, self.far = self.far, self.near
-        self.end.store, self.local = self.far, LocalTree(self.near, AtOnce(), (b"t",))
-        self.end.fault("make", b"/t", ConnectionFailed("It is gone."))
-        self.failureResultOf(self.send(), ConnectionFailed)
-        self.assertNotIn("put", self.end.verbs())
 
     def test_cancelled(self) -> None:
         """Cancelling begins nothing more, breaks off what is under way, and is over when all of

@@ -24,13 +24,24 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.files.faultydisk import NEEDS_ROOM, Crash, FaultyDisk, unsupported
 from tests.files.tree import descriptors
 from twisted_netsuite.errors import Conflict, Corrupted, NetsuiteError, StorageFailed
-from twisted_netsuite.files import digests, journal, localsource
+from twisted_netsuite.files import (
+    digests,
+    journal,
+    localsource,
+    partialfile,
+    publishing,
+    rereading,
+)
 from twisted_netsuite.files import target as module
 from twisted_netsuite.files.digests import combined, digestOf
-from twisted_netsuite.files.journal import ENTRY, JOURNAL, PARTIAL, cleanDirectory
+from twisted_netsuite.files.journal import ENTRY
+from twisted_netsuite.files.leftovers import JOURNAL, PARTIAL, cleanDirectory
 from twisted_netsuite.files.localsource import LocalSource, attributesOf
+from twisted_netsuite.files.publishing import usualMode
 from twisted_netsuite.files.store import Attributes, Wanted
-from twisted_netsuite.files.target import LocalTarget, usualMode
+from twisted_netsuite.files.systemcalls import fallocate, renameat2
+from twisted_netsuite.files.target import LocalTarget
+from twisted_netsuite.files.wholefile import publishWhole
 
 #: Small enough that a few kilobytes are many chunks; a block of most file systems, so that holes
 #: have their size.
@@ -60,9 +71,10 @@ class TargetCase(SynchronousTestCase):
     """A directory, and chunks of 4 KiB."""
 
     def setUp(self) -> None:
-        for changed in (digests, module, localsource):
+        for changed in (digests, module, localsource, partialfile, rereading):
             self.patch(changed, "CHUNK", CHUNK)
-        self.patch(module, "ZEROS", digestOf(bytes(CHUNK)))
+        for changed in (module, rereading):
+            self.patch(changed, "ZEROS", digestOf(bytes(CHUNK)))
         self.path = Path(self.mktemp())
         self.path.mkdir()
         self.directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -305,7 +317,7 @@ class PlaceTests(TargetCase):
 
         def before(name: str, args: tuple[Any, ...]) -> None:
             nonlocal seen
-            if name == "renameat2" and args[3] == 2:
+            if name == "renameat2" and args[4] == 2:
                 seen += 1
                 if seen == at:
                     work()
@@ -460,7 +472,7 @@ class PlaceTests(TargetCase):
 
             def before(name: str, args: tuple[Any, ...], writers: int = writers) -> None:
                 nonlocal exchanges
-                if name != "renameat2" or args[3] != 2:
+                if name != "renameat2" or args[4] != 2:
                     return
                 exchanges += 1
                 if exchanges <= writers + 1:
@@ -484,7 +496,7 @@ class PlaceTests(TargetCase):
 
         def before(name: str, args: tuple[Any, ...]) -> None:
             nonlocal exchanges
-            if name == "renameat2" and args[3] == 2:
+            if name == "renameat2" and args[4] == 2:
                 exchanges += 1
                 if exchanges > 1:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -590,7 +602,7 @@ class RaceTests(TargetCase):
                 os.mkdir(self.path / "directory")
                 for name in ("link", "directory"):
                     with contextlib.suppress(OSError):
-                        module.renameat2(self.directory, name.encode(), NAME, 1)
+                        renameat2(self.directory, name.encode(), self.directory, NAME, 1)
                         os.rename(self.file, self.path / "taken")
                         taken = self.path / "taken"
                         taken.rmdir() if taken.is_dir() and not taken.is_symlink() else None
@@ -659,7 +671,7 @@ class OldSystemTests(TargetCase):
         disk = FaultyDisk(self)
         disk.before = unsupported("renameat2")
         self.file.write_bytes(OLD)
-        self.patch(module, "LOCK_PAUSE", 0)
+        self.patch(publishing, "LOCK_PAUSE", 0)
         fcntl.flock(self.directory, fcntl.LOCK_EX)
         self.assertRaises(Conflict, self.put, b"x", source=None)
         self.assertOnly(OLD)
@@ -721,10 +733,11 @@ class RoomTests(TargetCase):
     def test_tera(self) -> None:
         """A file of 1 TiB of holes and little data takes no room, now or later."""
         size, chunk = 2**40, 2**25
-        for changed in (digests, module, localsource):
+        for changed in (digests, module, localsource, partialfile, rereading):
             self.patch(changed, "CHUNK", chunk)
         zeros = digestOf(bytes(chunk))
-        self.patch(module, "ZEROS", zeros)
+        for changed in (module, rereading):
+            self.patch(changed, "ZEROS", zeros)
         data = b"x" * chunk
         last = size // chunk - 1
         wanted = Wanted(size, source=b"one")
@@ -770,14 +783,14 @@ class RoomTests(TargetCase):
 
     def test_halfAllocated(self) -> None:
         """Of room that was taken only in part before the disk was full nothing stays taken."""
-        real = module.fallocate
+        real = fallocate
 
         def half(file: int, mode: int, offset: int, length: int) -> None:
             real(file, mode, offset, length if mode else length // 2)
             if not mode:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        self.patch(module, "fallocate", half)
+        self.patch(partialfile, "fallocate", half)
         self.begin(bytes(100 * CHUNK))
         self.assertLessEqual(self.blocks(self.leftover(PARTIAL)), CHUNK)
 
@@ -931,7 +944,7 @@ class ResumeTests(TargetCase):
 
         self.patch(LocalSource, "data", noted)
         self.assertEqual(len(self.begin(content).verified), 50)
-        self.assertLessEqual(len(asked), module.READERS)
+        self.assertLessEqual(len(asked), rereading.READERS)
 
     def test_unreadable(self) -> None:
         """What the disk cannot read any more is sent again."""
@@ -1022,6 +1035,7 @@ class Run(NamedTuple):
     fields: dict[str, Any]
     stops: bool = False
     lacks: tuple[str, ...] = ()
+    whole: bool = False
 
 
 REPLACES = {"replaces": digestOf(OLD)}
@@ -1040,6 +1054,11 @@ RUNS = (
     Run(b"small", None, {"source": None}, lacks=("renameat2",)),
     Run(b"small", None, {"source": None}, lacks=("renameat2", "link")),
     Run(CONTENT, OLD, REPLACES, lacks=("renameat2", "fallocate")),
+    Run(b"small", None, {}, whole=True),
+    Run(b"small", None, {"clobber": False, "mtime": None}, whole=True),
+    Run(b"small", OLD, {"mode": None}, whole=True),
+    Run(b"small", OLD, {}, whole=True, lacks=("renameat2",)),
+    Run(b"small", None, {}, whole=True, lacks=("renameat2", "link")),
 )
 
 
@@ -1063,6 +1082,9 @@ class FaultCase(TargetCase):
     def go(self, run: Run) -> None:
         """Publish; if it stops in between, go on."""
         wanted = self.want(run.content, **run.fields)
+        if run.whole:
+            publishWhole(self.directory, NAME, wanted, run.content)
+            return
         target = LocalTarget.begin(self.directory, NAME, wanted, "somebody")
         try:
             if run.stops:

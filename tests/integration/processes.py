@@ -76,6 +76,18 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def catches(pid: int, number: signal.Signals) -> bool:
+    """
+    Tell whether a process does something about a signal, in place of being ended by it.
+
+    @param pid: its number.
+    @param number: the signal.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
 def kill(pid: int) -> None:
     """
     End a process that should have ended by itself.
@@ -235,12 +247,17 @@ class Twistd:
         self.pid = self._process.pid
         try:
             self.places = readTable(self._table())
+            # The table is printed when all listen, which is before the reactor takes signals.
+            eventually(self._takesSignals, "a service that takes signals")
         except BaseException:
             self.stop()
             raise
 
     def _named(self, text: str) -> str:
         return text.replace("{dir}", str(self.directory))
+
+    def _takesSignals(self) -> bool:
+        return self._process.poll() is not None or catches(self.pid, signal.SIGTERM)
 
     def _table(self) -> str:
         """Read the table, which has a row for each line that the log had before it."""

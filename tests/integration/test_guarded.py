@@ -24,6 +24,7 @@ from tests.integration.processes import (
     BIN,
     SOCKET_TIMEOUT,
     Twistd,
+    catches,
     eventually,
     kill,
     netsuite,
@@ -476,5 +477,6 @@ class StopTests(GuardedCase):
         eventually(
             lambda: log.exists() and log.read_text().count("listening on") == 4, "four addresses"
         )
+        eventually(lambda: catches(process.pid, signal.SIGTERM), "a service that takes signals")
         process.terminate()
         process.wait(SOCKET_TIMEOUT)

@@ -225,16 +225,15 @@ class BadInputTests(SynchronousTestCase):
 
     def test_shellForStrangers(self) -> None:
         """A shell, or commands for everybody, on an address that other machines can reach."""
-        for listen in ("tcp:0", "tcp:0:interface=0.0.0.0", r"tcp6:0:interface=\:\:"):
-            for words in (
-                ("--dialect=header", "--allow-shell"),
-                ("--allow=ls **",),
-                ("--allow-any",),
-            ):
-                self.refused(
-                    *("netsuite-exec", *words, f"--listen={listen}"),
-                    says=(repr(listen), "from other machines", "on loopback"),
-                )
+        for listen, words in (
+            ("tcp:0", ("--dialect=header", "--allow-shell")),
+            ("tcp:0:interface=0.0.0.0", ("--allow=ls **",)),
+            (r"tcp6:0:interface=\:\:", ("--allow-any",)),
+        ):
+            self.refused(
+                *("netsuite-exec", *words, f"--listen={listen}"),
+                says=(repr(listen), "from other machines", "on loopback"),
+            )
 
 
 class CheckTests(SynchronousTestCase):
@@ -325,19 +324,25 @@ class OtherUserTests(SynchronousTestCase):
         and before it goes to the background; and nothing is made."""
         kept = self.theirs / "kept"
         kept.mkdir(0o700)
-        for place in (self.directory / "new", kept):
-            for option in ("--state", "--record"):
-                for mode in ((), ("-n", "--pidfile=", "--logfile=twistd.log")):
-                    done = twistd(
-                        *(*mode, f"--uid={self.NOBODY}", "netsuite-exec", FREE),
-                        f"{option}={place}",
-                        cwd=self.directory,
-                    )
-                    self.assertEqual((1, ""), (done.returncode, done.stdout))
-                    self.assertRegex(done.stderr, r"\Anetsuite-exec: [^\n]+\n\Z")
-                    self.assertIn(repr(str(place)), done.stderr)
+        new = self.directory / "new"
+        back, fore = (), ("-n", "--pidfile=", "--logfile=twistd.log")
+        # Each of two with each of two others.
+        for place, option, mode in (
+            (new, "--state", back),
+            (new, "--record", fore),
+            (kept, "--state", fore),
+            (kept, "--record", back),
+        ):
+            done = twistd(
+                *(*mode, f"--uid={self.NOBODY}", "netsuite-exec", FREE),
+                f"{option}={place}",
+                cwd=self.directory,
+            )
+            self.assertEqual((1, ""), (done.returncode, done.stdout))
+            self.assertRegex(done.stderr, r"\Anetsuite-exec: [^\n]+\n\Z")
+            self.assertIn(repr(str(place)), done.stderr)
         self.assertEqual([], list(kept.iterdir()))
-        self.assertFalse((self.directory / "new").exists())
+        self.assertFalse(new.exists())
 
 
 class TableTests(SynchronousTestCase):

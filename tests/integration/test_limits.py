@@ -22,8 +22,9 @@ from tests.integration.processes import (
 )
 from twisted_netsuite.trust.ca import Authority
 
-#: The state ESTABLISHED in /proc/net/tcp.
-_ESTABLISHED = "01"
+#: The states ESTABLISHED and CLOSE_WAIT in /proc/net/tcp: whatever its peer has done, a connection
+#: is there until the service closes it.
+_HELD = ("01", "08")
 
 
 def connectFrom(test: SynchronousTestCase, source: str, place: Place) -> socket.socket:
@@ -58,7 +59,7 @@ def served(place: Place) -> int:
         _, local, _, state, *_, inode = row.split()[:10]
         mine = int(local.partition(":")[2], 16) == place.port
         # One that was not accepted yet has no inode.
-        count += mine and state == _ESTABLISHED and inode != "0"
+        count += mine and state in _HELD and inode != "0"
     return count
 
 

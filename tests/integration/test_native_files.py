@@ -10,8 +10,9 @@ import hashlib
 import os
 import signal
 import subprocess
+import threading
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,11 +20,14 @@ from tests.integration.processes import (
     BIN,
     PATIENCE,
     Twistd,
+    alive,
     eventually,
     freePort,
+    kill,
     netsuite,
     scratch,
     started,
+    twistd,
 )
 from tests.trust.certificates import authority, clientBundle, endpoint, serverFiles
 from twisted_netsuite.files.names import RESERVED
@@ -58,8 +62,8 @@ def begun(path: Path) -> bool:
     return False
 
 
-class ProgramTests(SynchronousTestCase):
-    """What a person types."""
+class ProgramCase(SynchronousTestCase):
+    """What a person types, and a root to serve."""
 
     def setUp(self) -> None:
         self.here = scratch(self)
@@ -110,6 +114,10 @@ class ProgramTests(SynchronousTestCase):
     def assertQuiet(self, twistd: Twistd) -> None:
         """Nothing went wrong in a service."""
         self.assertNotIn("Traceback", twistd.log())
+
+
+class ProgramTests(ProgramCase):
+    """A server in the foreground."""
 
     def test_there_and_back(self) -> None:
         """A file is the same at both ends, over one connection and over several."""
@@ -193,7 +201,8 @@ class ProgramTests(SynchronousTestCase):
         self.assertQuiet(twistd)
 
     def test_writers(self) -> None:
-        """Of two who write one name every reader gets one whole version."""
+        """Of two who write one name all who read it meanwhile get one whole version: by the
+        program, and on the server's own disk, however slowly they read."""
         twistd = self.serve("--writable")
         versions = []
         for name in ("one", "two"):
@@ -201,19 +210,52 @@ class ProgramTests(SynchronousTestCase):
             path.write_bytes(os.urandom(3 * 2**20))
             versions.append(sha256(path))
         self.run_("put", "-q", "one", f"{self.address}:/there")
-        writers: list[Any] = []
-        for turn in range(4):
-            words = ("put", "-q"), (f"{self.address}:/there",)
-            writers += [self.begin(*words[0], name, *words[1]) for name in ("one", "two")]
-            while any(each.poll() is None for each in writers):
-                self.assertIn(sha256(self.root / "there"), versions)
-            if not turn % 2:
-                self.run_("get", "-q", f"{self.address}:/there", "back")
-                self.assertIn(sha256(self.here / "back"), versions)
-                (self.here / "back").unlink()
+        seen: Counter[str] = Counter()
+        got: Counter[str] = Counter()
+        ended = threading.Event()
+        threads = [
+            threading.Thread(target=self.look, args=(ended, seen)),
+            threading.Thread(target=self.fetch, args=(ended, got)),
+        ]
+        for thread in threads:
+            thread.start()
+        writers: list[subprocess.Popen[str]] = []
+        try:
+            for _ in range(6):
+                pair = [
+                    self.begin("put", "-q", name, f"{self.address}:/there")
+                    for name in ("one", "two")
+                ]
+                writers += pair
+                for each in pair:
+                    each.wait(PATIENCE)
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join(PATIENCE)
         self.assertEqual([each.returncode for each in writers], [0] * len(writers))
+        for found in (seen, got):
+            self.assertEqual(set(found) - set(versions), set())
+            self.assertGreater(found.total(), 1)
+        # Who looks often enough has seen both.
+        self.assertEqual(set(seen), set(versions))
         self.assertClean(self.root, "there")
         self.assertQuiet(twistd)
+
+    def look(self, ended: threading.Event, seen: Counter[str]) -> None:
+        """Read a file on the server's disk again and again, piece by piece."""
+        while not ended.is_set():
+            digest = hashlib.sha256()
+            with (self.root / "there").open("rb", buffering=0) as file:
+                while data := file.read(64 * 1024):
+                    digest.update(data)
+            seen[digest.hexdigest()] += 1
+
+    def fetch(self, ended: threading.Event, got: Counter[str]) -> None:
+        """Get the same again and again; a failure counts as a version that nobody wrote."""
+        while not ended.is_set():
+            done = netsuite("get", "-q", f"{self.address}:/there", "back", cwd=self.here)
+            got[done.stderr or sha256(self.here / "back")] += 1
 
     def test_readOnly(self) -> None:
         """A server that may only be read refuses with one sentence."""
@@ -246,6 +288,113 @@ class ProgramTests(SynchronousTestCase):
             )
             self.assertEqual((same.returncode, same.stdout), (0, ""))
         self.assertQuiet(twistd)
+
+
+class DaemonTests(ProgramCase):
+    """A server in the background."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.port = freePort()
+        self.address = f"127.0.0.1:{self.port}"
+        self.pidfile, self.log = self.here / "pid", self.here / "log"
+
+    def daemon(self) -> int:
+        """Start one, which finds its root although it has gone elsewhere; tell its number."""
+        done = twistd(
+            *(f"--pidfile={self.pidfile}", f"--logfile={self.log}", "--rundir=/"),
+            *("netsuite-files", "--root=root", "--writable"),
+            f"--listen=tcp:{self.port}:interface=127.0.0.1",
+            cwd=self.here,
+        )
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        eventually(self.pidfile.exists, "the number of a daemon")
+        pid = int(self.pidfile.read_text())
+        self.addCleanup(kill, pid)
+        return pid
+
+    def stop(self, pid: int) -> None:
+        """End one."""
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not alive(pid), "the end of a daemon")
+        self.assertFalse(self.pidfile.exists())
+        self.assertNotIn("Traceback", self.log.read_text())
+
+    def test_put(self) -> None:
+        """One that is stopped in the middle of a PUT leaves what was there before; the client hears
+        one sentence, and ends well with the next daemon."""
+        (self.root / "there").write_bytes(b"before")
+        pid = self.daemon()
+        self.run_("put", "-q", "big", f"{self.address}:/whole")
+        words = ("put", "-q", "--retries", "0", "big", f"{self.address}:/there")
+        process = self.begin(*words, "--limit-rate", str(SLOW))
+        eventually(lambda: begun(self.root), "some of the file")
+        self.stop(pid)
+        _, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 125)
+        self.assertRegex(err, r"\Anetsuite: [^\n]*\.\n\Z")
+        self.assertEqual((self.root / "there").read_bytes(), b"before")
+        self.assertEqual(sha256(self.root / "whole"), sha256(self.file))
+        pid = self.daemon()
+        self.run_(*words)
+        self.assertEqual(sha256(self.root / "there"), sha256(self.file))
+        self.assertClean(self.root, "there", "whole")
+        self.stop(pid)
+
+    def test_get(self) -> None:
+        """Who gets from one that is stopped waits for the next, and ends well by itself."""
+        (self.root / "there").write_bytes(self.file.read_bytes())
+        target = self.here / "target"
+        target.mkdir()
+        pid = self.daemon()
+        process = self.begin(
+            *("get", "-q", "--limit-rate", str(SLOW), f"{self.address}:/there", "target/back")
+        )
+        eventually(lambda: begun(target), "some of the file")
+        self.stop(pid)
+        self.assertFalse((target / "back").exists())
+        pid = self.daemon()
+        _, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertRegex(err, r"\A(netsuite: [^\n]* It is tried again in \d+ s\.\n)+\Z")
+        self.assertEqual(sha256(target / "back"), sha256(self.file))
+        self.assertClean(target, "back")
+        self.stop(pid)
+
+    def test_tree(self) -> None:
+        """A tree whose server is stopped on the way holds whole files only, and the same command
+        sends the rest."""
+        tree = self.here / "tree"
+        tree.mkdir()
+        for number in range(40):
+            (tree / f"{number:02}").write_bytes(os.urandom(300_000))
+        pid = self.daemon()
+        words = ("put", "-q", "-r", "--retries", "0", "tree", f"{self.address}:/")
+        process = self.begin(*words, "--limit-rate", str(SLOW))
+        there = self.root / "tree"
+        eventually(lambda: there.exists() and len(self.whole(there)) > 2, "some of the files")
+        self.stop(pid)
+        _, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, err.count("\n")), (125, 1), err)
+        sent = self.whole(there)
+        self.assertLess(len(sent), 40)
+        for name, digest in sent.items():
+            self.assertEqual(digest, sha256(tree / name), name)
+        before = {name: (there / name).stat().st_ino for name in sent}
+        pid = self.daemon()
+        self.run_(*words)
+        self.assertEqual(self.whole(there), self.whole(tree))
+        self.assertEqual({name: (there / name).stat().st_ino for name in sent}, before)
+        self.assertClean(there, *os.listdir(tree))
+        self.stop(pid)
+
+    def whole(self, directory: Path) -> dict[str, str]:
+        """Digest the files that are there under their names."""
+        return {
+            each.name: sha256(each)
+            for each in directory.iterdir()
+            if not os.fsencode(each.name).startswith(RESERVED)
+        }
 
 
 class MutualTests(SynchronousTestCase):

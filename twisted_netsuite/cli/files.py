@@ -20,6 +20,7 @@ from twisted_netsuite.cli.filesoptions import (
     Reach,
     given,
     moving,
+    movingTrees,
     reaching,
     runNow,
 )
@@ -180,7 +181,7 @@ def put(
 @click.argument("target")
 @click.option("--delete", is_flag=True, help="Remove what only TARGET has; asks before.")
 @YES
-@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
 @JSON
 @click.option("-c", "--checksum", is_flag=True, help="Compare contents, and not times.")
 @click.option(
@@ -189,7 +190,7 @@ def put(
 @click.option(
     "--include", metavar="PATTERN", multiple=True, help="But take these, if it is given before."
 )
-@moving
+@movingTrees
 @reaching
 def sync(
     source: str,

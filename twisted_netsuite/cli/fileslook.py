@@ -10,19 +10,26 @@ import stat as modes
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_netsuite.cli.filesmanner import INCOMPLETE, MAX_TOLD, counted, tellFailures
+from twisted_netsuite.cli.filesmanner import (
+    INCOMPLETE,
+    MAX_TOLD,
+    counted,
+    lookAt,
+    tellFailures,
+)
 from twisted_netsuite.cli.filesplaces import Remote, shownName
 from twisted_netsuite.cli.filesrun import STANDARD, Console, FilesServer, Work
 from twisted_netsuite.cli.filestree import DECLINED, ask, nameInJson
 from twisted_netsuite.cli.progress import sizeText
 from twisted_netsuite.cli.run import say, writeOut
-from twisted_netsuite.errors import ConfigurationError, NetsuiteError
+from twisted_netsuite.errors import ConfigurationError, NetsuiteError, NotFound
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.flights import Flights, itsOwn
 from twisted_netsuite.files.messages import Facts, Listed
@@ -41,6 +48,7 @@ async def listFiles(
     remote: Remote,
     *,
     long: bool,
+    human: bool = False,
     hidden: bool,
     zero: bool,
     asJson: bool,
@@ -53,6 +61,7 @@ async def listFiles(
     @param server: where it is.
     @param remote: which.
     @param long: whether to print more than names.
+    @param human: whether sizes among that have units.
     @param hidden: whether to print names that begin with a dot, too.
     @param zero: whether each line ends with a NUL byte, for programs.
     @param asJson: whether to print JSON, for programs.
@@ -70,14 +79,15 @@ async def listFiles(
             found = [Listed(name=remote.last, facts=facts)]
         shown = [each for each in found if hidden or not each.name.startswith(b".")]
         shown.sort(key=lambda each: each.name)
+        before = partial(_details, human=human) if long else _nothing
         if asJson:
             writeOut(_listInJson(shown))
         elif zero:
-            writeOut(b"".join(_line(each, long, each.name) + b"\0" for each in shown))
+            writeOut(b"".join(before(each) + each.name + b"\0" for each in shown))
         else:
             # A name is for a person there, and for a program elsewhere.
             cleans = sys.stdout.isatty()
-            writeOut(b"".join(_line(each, long, _name(each, cleans)) + b"\n" for each in shown))
+            writeOut(b"".join(before(each) + _name(each, cleans) + b"\n" for each in shown))
         return 0
 
     return await work.run(run)
@@ -182,7 +192,16 @@ async def rename(
         session = await work.sessions.one()
         target = to.within(remote.last) if to.isInto else to
         question = session.rename(remote.name, target.name, clobber=clobber)
-        await work.sessions.answer(question)
+        try:
+            await work.sessions.answer(question)
+        except NotFound as error:
+            # The server names what is to be; what is not there is that which is moved, or a
+            # directory above its new name.
+            if await lookAt(work, session, remote) is None:
+                raise
+            raise NotFound(
+                f"There is no directory for {target}; make it with netsuite mkdir -p."
+            ) from error
         return 0
 
     return await work.run(run)
@@ -210,7 +229,15 @@ async def makeDirectory(
 
     async def run() -> int:
         session = await work.sessions.one()
-        await work.sessions.answer(session.makeDirectory(remote.name, parents=parents))
+        try:
+            await work.sessions.answer(session.makeDirectory(remote.name, parents=parents))
+        except NotFound as error:
+            if parents:
+                raise
+            # What the server names is what is to be made; what is not there is above it.
+            raise NotFound(
+                f"There is no directory for {remote}; give -p to make that, too."
+            ) from error
         return 0
 
     return await work.run(run)
@@ -291,12 +318,15 @@ def _name(each: Listed, cleans: bool) -> bytes:
     return decodeText(each.name, MAX_NAME).encode() if cleans else each.name
 
 
-def _line(each: Listed, long: bool, name: bytes) -> bytes:
-    if not long:
-        return name
+def _details(each: Listed, human: bool) -> bytes:
     facts = each.facts
     when = _when(facts.mtime, "%Y-%m-%d %H:%M")
-    return f"{_modeText(facts)} {facts.size:>12} {when} ".encode() + name
+    size = sizeText(facts.size) if human else str(facts.size)
+    return f"{_modeText(facts)} {size:>12} {when} ".encode()
+
+
+def _nothing(each: Listed) -> bytes:
+    return b""
 
 
 def _modeText(facts: Facts) -> str:

@@ -35,6 +35,7 @@ from twisted_netsuite.errors import (
     Denied,
     NetsuiteError,
     NotFound,
+    SourceChanged,
 )
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.flights import Flights, itsOwn
@@ -42,6 +43,10 @@ from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.messages import Facts
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.files.transfer import Got, Local, Sent, getFile, getStream, putFile
+
+#: Times that a file that has changed while it came is got once more; one that changes all the time
+#: never comes whole.
+CHANGES = 2
 
 #: What a dash stands for.
 STANDARD_STREAM = "-"
@@ -125,29 +130,40 @@ class _Getting:
         return 0
 
     async def _toFile(self, remote: Remote, facts: Facts | None, path: bytes) -> Got:
-        work, manner = self._work, self._manner
+        work = self._work
         local = localOf(work, path)
-        size = facts.size if facts else None
         try:
-            return await repeated(
-                work,
-                manner,
-                worthwhile(manner.connections, size),
-                lambda sessions: getFile(
-                    sessions,
-                    remote.name,
-                    local,
-                    facts=facts,
-                    resume=manner.resume,
-                    clobber=manner.clobber,
-                    preserve=manner.preserve,
-                    durable=manner.durable is not False,
-                    moved=work.progress.moved,
-                ),
-                lambda: work.progress.begin(remote.last, size),
-            )
+            for _ in range(CHANGES):
+                try:
+                    return await self._toLocal(remote, facts, local)
+                except SourceChanged:
+                    # Of one that is replaced now and then, the next version is as good.
+                    facts = await lookAt(work, await work.sessions.one(), remote)
+                    work.progress.begin(remote.last, facts.size if facts else None)
+            return await self._toLocal(remote, facts, local)
         finally:
             local.store.close()
+
+    def _toLocal(self, remote: Remote, facts: Facts | None, local: Local) -> Deferred[Got]:
+        work, manner = self._work, self._manner
+        size = facts.size if facts else None
+        return repeated(
+            work,
+            manner,
+            worthwhile(manner.connections, size),
+            lambda sessions: getFile(
+                sessions,
+                remote.name,
+                local,
+                facts=facts,
+                resume=manner.resume,
+                clobber=manner.clobber,
+                preserve=manner.preserve,
+                durable=manner.durable is not False,
+                moved=work.progress.moved,
+            ),
+            lambda: work.progress.begin(remote.last, size),
+        )
 
     async def _toStream(self, session: FilesSession, remote: Remote, facts: Facts | None) -> Got:
         work = self._work
@@ -297,6 +313,13 @@ class Putting:
                 ),
                 restart,
             )
+        except NotFound as error:
+            if not os.path.exists(path):
+                raise
+            # The server names what is to be; what is not there is above it.
+            raise NotFound(
+                f"There is no directory for {remote}; make it with netsuite mkdir -p."
+            ) from error
         finally:
             local.store.close()
 

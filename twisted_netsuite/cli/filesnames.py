@@ -14,14 +14,24 @@ from twisted_netsuite.cli.filesoptions import JSON, YES, Reach, reaching, runNow
 from twisted_netsuite.cli.filesplaces import Remote, requireRemote
 
 
-@click.command()
+# Who types -lh wants sizes that are easy to read, and no help.
+@click.command(context_settings={"help_option_names": ["--help"]})
 @click.argument("place", metavar="ADDRESS:/REMOTE")
 @click.option("-l", "long", is_flag=True, help="Print mode, size and time, too.")
+@click.option("-h", "--human", is_flag=True, help="Print sizes with units: 1.5 MiB.")
 @click.option("-a", "hidden", is_flag=True, help="Print names that begin with a dot, too.")
 @click.option("-0", "--zero", is_flag=True, help="End each line with a NUL byte, for programs.")
 @JSON
 @reaching
-def ls(place: str, long: bool, hidden: bool, zero: bool, as_json: bool, reach: Reach) -> NoReturn:
+def ls(
+    place: str,
+    long: bool,
+    human: bool,
+    hidden: bool,
+    zero: bool,
+    as_json: bool,
+    reach: Reach,
+) -> NoReturn:
     """Print what is in a directory, by name.
 
     On a terminal, what could control it is replaced in names; elsewhere they are printed as they
@@ -33,12 +43,21 @@ def ls(place: str, long: bool, hidden: bool, zero: bool, as_json: bool, reach: R
     remote = requireRemote(place, "directory")
     if as_json and (long or zero):
         raise click.UsageError("--json has all of it; give it without -l and -0.")
+    if human and not long:
+        raise click.UsageError("-h is for -l; --help tells what there is.")
     from twisted_netsuite.cli.fileslook import listFiles
 
     server = reach.server(remote)
     runNow(
         lambda reactor: listFiles(
-            reactor, server, remote, long=long, hidden=hidden, zero=zero, asJson=as_json
+            reactor,
+            server,
+            remote,
+            long=long,
+            human=human,
+            hidden=hidden,
+            zero=zero,
+            asJson=as_json,
         )
     )
 

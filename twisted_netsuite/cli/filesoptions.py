@@ -73,11 +73,12 @@ class Digest(click.ParamType[bytes]):
         return bytes.fromhex(value)
 
 
-def moving(command: Any) -> Any:
+def moving(command: Any, noClobber: tuple[str, ...] = ("-n", "--no-clobber")) -> Any:
     """
     Add what all commands have that move files.
 
     @param command: takes C{manner}, which makes a C{Manner}, and the C{rate} of L{reaching}.
+    @param noClobber: the names of the option that keeps files which are there.
     @return: the command.
     """
 
@@ -145,10 +146,21 @@ def moving(command: Any) -> Any:
             default=None,
             help="Wait until files are on the disk; usual for files, and not for trees.",
         ),
-        click.option("-n", "--no-clobber", is_flag=True, help="Replace no file."),
+        click.option(*noClobber, is_flag=True, help="Replace no file."),
     ):
         moves = option(moves)
     return moves
+
+
+def movingTrees(command: Any) -> Any:
+    """
+    Add the same to a command for which C{-n} means a dry run, as with C{rsync}: who types that must
+    not find that it was none.
+
+    @param command: as for L{moving}.
+    @return: the command.
+    """
+    return moving(command, ("--no-clobber",))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import NetsuiteError
-from twisted_netsuite.files.messages import Facts, Failed
+from twisted_netsuite.files.messages import BUNDLE_SENTENCE, Bundled, Facts, Failed
 from twisted_netsuite.files.store import Attributes
 from twisted_netsuite.wire.session import MAX_SENTENCE
 from twisted_netsuite.wire.text import cleanText, shortened
@@ -43,6 +43,17 @@ def failed(id: int, error: NetsuiteError, kept: bool = False) -> Failed:
     """
     sentence = shortened(cleanText(error.sentence), MAX_SENTENCE)
     return Failed(id=id, code=error.wireCode, message=sentence, kept=kept)
+
+
+def refused(error: NetsuiteError) -> Bundled:
+    """
+    Write a failure of one file of a bundle.
+
+    @param error: what is wrong.
+    @return: for the record.
+    """
+    sentence = shortened(cleanText(error.sentence), BUNDLE_SENTENCE)
+    return Bundled(code=error.wireCode, message=sentence)
 
 
 def errorOf(failure: Failure) -> NetsuiteError:

@@ -14,6 +14,7 @@ from twisted_netsuite.errors import NetsuiteError, ProtocolError
 from twisted_netsuite.files.clientmachine import Effect, Input, RequestMachine, State
 from twisted_netsuite.files.messages import (
     Body,
+    Bundle,
     Cancel,
     Commit,
     Done,
@@ -41,6 +42,7 @@ INPUTS: dict[type[Record], Input] = {
     Have: Input.HAVE,
     Ready: Input.READY,
     Entries: Input.ENTRIES,
+    Bundle: Input.BUNDLE,
     Done: Input.DONE,
     Failed: Input.FAILED,
     Commit: Input.COMMIT,
@@ -196,7 +198,7 @@ class Asked:
             self.carrier.release(self)
             self.finished(record)
         elif effect is Effect.DROP:
-            if isinstance(record, Body) and record.length:
+            if isinstance(record, Body | Bundle) and record.length:
                 self.carrier.receiveRaw(record.length, drop)
         else:
             self._end(record, effect)

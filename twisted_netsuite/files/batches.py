@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_netsuite.files.disk import Disk
+from twisted_netsuite.files.together import together
 
 T = TypeVar("T")
 
@@ -42,18 +43,20 @@ class Batches:
         self._disk = disk
         self._mayBegin = mayBegin
         self._turn: IDelayedCall | None = None
-        self._waiting: deque[tuple[Work, Deferred[Any]]] = deque()
+        self._waiting: deque[tuple[Work, int, Deferred[Any]]] = deque()
         self._busy = False
+        self._going = self._again = False
 
-    def run(self, work: Callable[[], T]) -> Deferred[T]:
+    def run(self, work: Callable[[], T], weight: int = 1) -> Deferred[T]:
         """
         Do something, after all that was given before.
 
         @param work: what; it blocks.
+        @param weight: how many pieces of work it counts for; with L{BATCH} it is done alone.
         @return: fires with what it returns, or fails with what it raises.
         """
         done: Deferred[T] = Deferred()
-        self._waiting.append((work, done))
+        self._waiting.append((work, weight, done))
         if not self._busy:
             # In a turn of its own: what else has come in the same read goes with it.
             self._busy = True
@@ -67,14 +70,26 @@ class Batches:
             self._next()
 
     def _next(self) -> None:
-        if self._mayBegin is None:
-            self._begin(None)
-        else:
-            Deferred.fromCoroutine(self._mayBegin()).addBoth(self._begin)
+        """One loop begins all: what is done at once would otherwise go deeper and deeper."""
+        self._again = True
+        if self._going:
+            return
+        self._going = True
+        while self._again:
+            self._again = False
+            if self._mayBegin is None:
+                self._begin(None)
+            else:
+                Deferred.fromCoroutine(self._mayBegin()).addBoth(self._begin)
+        self._going = False
 
     def _begin(self, result: object) -> None:
-        count = min(BATCH, len(self._waiting))
-        taken = [self._waiting.popleft() for _ in range(count)]
+        taken: list[tuple[Work, Deferred[Any]]] = []
+        room = BATCH
+        while self._waiting and (self._waiting[0][1] <= room or not taken):
+            work, weight, done = self._waiting.popleft()
+            taken.append((work, done))
+            room -= weight
         results = self._disk.run(_doAll, [work for work, _ in taken])
         results.addCallbacks(self._tell, self._tellAll, callbackArgs=(taken,), errbackArgs=(taken,))
 
@@ -96,7 +111,8 @@ class Batches:
 
 
 def _doAll(works: list[Work]) -> list[object]:
-    return [_do(work) for work in works]
+    with together():
+        return [_do(work) for work in works]
 
 
 def _do(work: Work) -> object:

@@ -33,6 +33,11 @@ MAX_SENDING = 2
 MAX_QUEUED = 64
 
 
+#: Bytes of whole files that were read to be answered, and have not left, beyond which no more
+#: requests are begun: two bundles, one that leaves and one that is read meanwhile.
+MAX_UNSENT = 2 * 1024 * 1024
+
+
 class Inflow:
     """What one session takes."""
 
@@ -122,6 +127,7 @@ class Outflow:
         self._waiting: list[Deferred[None]] = []
         self._pauses: set[Deferred[None]] = set()
         self._paidAt = 0.0
+        self._unsent = 0
         self._over = False
 
     def enqueue(self, sending: Sending) -> None:
@@ -146,12 +152,23 @@ class Outflow:
 
     def answered(self, count: int) -> None:
         """
-        Count bytes of a file that was answered whole.
+        Count bytes of files that are answered whole, from when they were read.
+
+        @param count: how many; L{left} comes after that.
+        """
+        self._unsent += count
+        wait = self._pace.take(self._key, count)
+        self._paidAt = max(self._paidAt, self._clock.seconds() + wait)
+
+    def left(self, count: int) -> None:
+        """
+        Count bytes of such files that have left.
 
         @param count: how many.
         """
-        wait = self._pace.take(self._key, count)
-        self._paidAt = max(self._paidAt, self._clock.seconds() + wait)
+        self._unsent -= count
+        if self._mayBegin():
+            self.taken()
 
     async def mayBegin(self) -> None:
         """
@@ -160,7 +177,7 @@ class Outflow:
 
         @raise ConnectionFailed: when the session is over.
         """
-        while self._over or self._stalled() or len(self._queue) >= MAX_QUEUED:
+        while self._over or not self._mayBegin():
             await self._wait()
         await self._pause(self._paidAt - self._clock.seconds())
 
@@ -188,6 +205,10 @@ class Outflow:
             each.errback(_over())
         for pause in list(self._pauses):
             pause.cancel()
+
+    def _mayBegin(self) -> bool:
+        crowded = self._unsent >= MAX_UNSENT or len(self._queue) >= MAX_QUEUED
+        return not crowded and not self._stalled()
 
     def _wait(self) -> Deferred[None]:
         if self._over:
@@ -220,7 +241,7 @@ class Outflow:
     def _sent(self, result: None) -> None:
         self._sending -= 1
         self._start()
-        if len(self._queue) < MAX_QUEUED and not self._stalled():
+        if self._mayBegin():
             self.taken()
 
 

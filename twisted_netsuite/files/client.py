@@ -72,6 +72,10 @@ MAX_READ = 256
 #: and each holds some MiB.
 MAX_MOVING = 4
 
+#: Bundles of small files of one session that are under way at a time, each of 1 MiB at the most:
+#: they fill a link of 100 milliseconds and 40 MB a second.
+MAX_BUNDLING = 8
+
 
 @dataclass(frozen=True)
 class Hashed:
@@ -95,6 +99,7 @@ class FilesSession(ClientSession):
 
     @ivar reading: the turns of small files, which are read whole before they are sent.
     @ivar moving: the turns of larger files.
+    @ivar bundling: the turns of bundles of small ones.
     """
 
     # The server may be sending a file while we send one.
@@ -114,6 +119,7 @@ class FilesSession(ClientSession):
         super().__init__(clock, codec, hello, name)
         self.reading = Turns(MAX_READ)
         self.moving = Turns(MAX_MOVING)
+        self.bundling = Turns(MAX_BUNDLING)
         self._open: dict[int, Asked] = {}
         self._waiting: deque[Asked] = deque()
         self._batches: dict[Disk, Batches] = {}
@@ -140,8 +146,8 @@ class FilesSession(ClientSession):
 
     @property
     def load(self) -> int:
-        """How many requests are open, or wait."""
-        return len(self._open) + len(self._waiting)
+        """How many requests are open, or wait, or will be made when what they need was read."""
+        return len(self._open) + len(self._waiting) + self.bundling.load
 
     def stat(self, name: bytes) -> Deferred[Facts]:
         """

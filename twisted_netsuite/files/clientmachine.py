@@ -33,6 +33,7 @@ class Input(Symbol):
     HAVE = "HAVE"
     READY = "READY"
     ENTRIES = "ENTRIES"
+    BUNDLE = "BUNDLE"
     DONE = "DONE"
     FAILED = "FAILED"
 
@@ -114,6 +115,16 @@ PUT_TABLE: Rows = {
     **_dropped(Input.HAVE, Input.READY),
 }
 
+#: GET-BUNDLE and PUT-BUNDLE.
+BUNDLE_TABLE: Rows = {
+    (State.ASKED, Input.BUNDLE): (Effect.BEGIN, State.RECEIVING),
+    (State.ASKED, Input.FAILED): (Effect.FAIL, State.OVER),
+    (State.ASKED, Input.CANCEL): (Effect.SEND, State.CANCELLED),
+    **_ending(State.RECEIVING),
+    **_CANCELLED,
+    **_dropped(Input.BUNDLE),
+}
+
 RequestMachine = Machine[State, Input, Effect]
 
 
@@ -152,3 +163,12 @@ def putMachine(follows: bool) -> RequestMachine:
     @return: its machine.
     """
     return Machine(PUT_TABLE, State.SENDING if follows else State.ASKED)
+
+
+def bundleMachine() -> RequestMachine:
+    """
+    Begin a GET-BUNDLE or a PUT-BUNDLE.
+
+    @return: its machine.
+    """
+    return Machine(BUNDLE_TABLE, State.ASKED)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from blake3 import blake3
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import Corrupted
+from twisted_netsuite.files import chunk
 from twisted_netsuite.files.digests import CHUNK, chunkLength, chunks, combined, digestOf
 from twisted_netsuite.files.disk import Disk, Line
 from twisted_netsuite.files.store import Attributes, Target
@@ -24,59 +24,16 @@ T = TypeVar("T")
 Run = tuple[int, int]
 
 
-class Chunk:
+class Chunk(chunk.Chunk):
     """
-    One chunk, as far as it has come.
+    One chunk, and what was told of it.
 
-    @ivar index: which.
-    @ivar length: its bytes.
-    @ivar counted: how many of them somebody was told to be in place.
+    @ivar counted: how many of its bytes somebody was told to be in place.
     @ivar isForgotten: whether it comes from elsewhere, or once more.
     """
 
     counted = 0
     isForgotten = False
-
-    def __init__(self, index: int, length: int, digest: bytes) -> None:
-        """
-        @param index: which.
-        @param length: its bytes.
-        @param digest: what it has to be.
-        """
-        self.index = index
-        self.length = length
-        self._digest = digest
-        self._hash = blake3()
-        self._written = 0
-        self._isThere = False
-
-    def write(self, target: Target, dirty: set[int], pieces: list[bytes]) -> int:
-        """
-        Write a part of it; the last tells whether it is right. Blocks.
-
-        @param target: the file.
-        @param dirty: the chunks of which something was written, and that are not right yet.
-        @param pieces: what comes next of it.
-        @return: how many bytes are in place now that were not.
-        @raise Corrupted: when it is not what its digest says.
-        """
-        count = sum(map(len, pieces))
-        if not self._written:
-            self._isThere = self.index in target.verified
-        if self._isThere:
-            self._written += count
-            return 0
-        dirty.add(self.index)
-        target.write(self.index * CHUNK + self._written, pieces)
-        for piece in pieces:
-            self._hash.update(piece)
-        self._written += count
-        if self._written == self.length:
-            if self._hash.digest() != self._digest:
-                raise Corrupted(f"Chunk {self.index} has other contents than its digest says.")
-            target.chunkWritten(self.index, self._digest)
-            dirty.discard(self.index)
-        return count
 
 
 class Filling:
@@ -114,7 +71,7 @@ class Filling:
         @return: fires with how many bytes are in place now that were not; fails with L{Corrupted}
             when the chunk is whole and wrong, or with L{StorageFailed}.
         """
-        return self._line.run(lambda: chunk.write(self._opened(), self._dirty, pieces))
+        return self._line.run(lambda: self._write(chunk, pieces))
 
     def holes(self, first: int, count: int) -> Deferred[int]:
         """
@@ -160,6 +117,16 @@ class Filling:
             assert self._why is not None, "It is begun first."
             self._why.raiseException()
         return self._target
+
+    def _write(self, chunk: Chunk, pieces: list[bytes]) -> int:
+        target = self._opened()
+        if chunk.index not in target.verified:
+            # Until all of it is there, and right.
+            self._dirty.add(chunk.index)
+        count = chunk.write(target, pieces)
+        if chunk.index in target.verified:
+            self._dirty.discard(chunk.index)
+        return count
 
     def _holes(self, first: int, count: int) -> int:
         target, new = self._opened(), 0

@@ -241,11 +241,4 @@ def storeSmall(local: Local, wanted: Wanted, pieces: list[bytes], digest: bytes)
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if digestOf(data) != digest:
         raise Corrupted("The file came with other contents than its digest says, and once more.")
-    target = local.store.target(local.parts, wanted, local.owner)
-    try:
-        target.write(0, [data])
-        target.chunkWritten(0, digest)
-    except BaseException:
-        target.discard()
-        raise
-    target.commit(digest)
+    local.store.publishWhole(local.parts, wanted, data)

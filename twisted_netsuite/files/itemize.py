@@ -39,7 +39,7 @@ from typing import Any
 
 from twisted_netsuite.files.entries import TreeEntry
 from twisted_netsuite.files.names import MAX_NAME
-from twisted_netsuite.files.plan import Change, Plan, Transfer
+from twisted_netsuite.files.plan import Change, Plan, Transfer, sameTime
 from twisted_netsuite.wire.text import decodeText
 
 _SECOND = 1_000_000_000
@@ -118,9 +118,13 @@ def _changes(plan: Plan) -> Iterator[Change]:
     yield from plan.change
     for each in plan.settle:
         there = each.there
-        if there is not None and (there.mode, there.mtime) != (each.entry.mode, each.entry.mtime):
-            mode = each.mode if each.mode != there.mode else None
-            mtime = each.mtime if each.mtime != there.mtime else None
+        if there is None:
+            continue
+        mode = each.mode if each.mode != there.mode else None
+        mtime = each.mtime
+        if mtime is not None and sameTime(mtime, there.mtime, 0):
+            mtime = None
+        if mode is not None or mtime is not None:
             yield each._replace(mode=mode, mtime=mtime)
 
 

@@ -11,25 +11,19 @@ one that cannot be written costs no more than the next try's time.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import stat
 import struct
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 from blake3 import blake3
 
-from twisted_netsuite.errors import Conflict
 from twisted_netsuite.files.digests import DIGEST, chunks
-from twisted_netsuite.files.names import RESERVED
-
-#: What the names of leftovers begin with.
-PARTIAL, JOURNAL = RESERVED + b"partial-", RESERVED + b"journal-"
+from twisted_netsuite.files.leftovers import JOURNAL as JOURNAL
+from twisted_netsuite.files.leftovers import PARTIAL as PARTIAL
+from twisted_netsuite.files.leftovers import acquire, isOurs
 
 #: What a journal begins with: this format, and no other, is read.
 MAGIC = b"NETSUITE-PARTS-1"
@@ -41,9 +35,6 @@ SPARE_ENTRIES = 1024
 #: Entries that are read at once.
 _BATCH = 4096
 
-#: How often a file is looked for, and made, that others remove and make at the same time.
-TRIES = 16
-
 _HEADER = struct.Struct("<16s16sQQHHH")  # magic, boot, created, size; lengths of what follows
 _ENTRY = struct.Struct("<QQ32s56s")  # first chunk, how many, their digest, seal
 _SEAL = struct.Struct("<16sQQQqq")  # boot, device, inode, size, times of change
@@ -52,9 +43,6 @@ ENTRY = _ENTRY.size + _CHECK
 
 #: Stands for the digest of a chunk that is not right any more, as somebody writes to it.
 _DROPPED = bytes(DIGEST)
-
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @cache
@@ -293,202 +281,5 @@ class Journal:
             os.close(self._file)
 
 
-def acquire(
-    directory: int, name: bytes, fits: Callable[[os.stat_result], bool]
-) -> tuple[int, bool]:
-    """
-    Open a file of ours for this process alone, or make it; what else has its name is removed.
-
-    @param directory: a descriptor of where it is.
-    @param name: its name.
-    @param fits: whether what is there can be ours.
-    @return: its descriptor, and whether it was made.
-    @raise Conflict: when another has it open.
-    @raise OSError: from the system.
-    """
-    for _ in range(TRIES):
-        with suppress(FileNotFoundError, FileExistsError):
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not fits(found):
-                _removeFree(directory, name, found)
-            elif (file := _openFound(directory, name, found)) >= 0:
-                return file, False
-            continue
-        with suppress(FileExistsError):
-            return _made(directory, name), True
-    raise Conflict("The same file is being begun and ended all the time; try again.")
-
-
-def create(directory: int, name: bytes) -> int:
-    """
-    Make a file for this process alone.
-
-    @param directory: a descriptor of where it will be.
-    @param name: its name.
-    @return: its descriptor.
-    @raise Conflict: when another has found it, and opened it, before this process could hold it.
-    @raise OSError: from the system; C{EEXIST} when the name is taken.
-    """
-    file = os.open(name, _CREATE, 0o600, dir_fd=directory)
-    try:
-        held = _hold(file)
-    except BaseException:
-        _undo(directory, name, file)
-        raise
-    if not held:  # Whoever was quicker has it, and it is not to be taken away from there.
-        os.close(file)
-        raise _busy()
-    return file
-
-
-def _made(directory: int, name: bytes) -> int:
-    file = create(directory, name)
-    try:
-        if isNamed(directory, name, file):
-            return file
-    except BaseException:
-        _undo(directory, name, file)
-        raise
-    os.close(file)
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-
-
-def _undo(directory: int, name: bytes, file: int) -> None:
-    with suppress(OSError):
-        os.close(file)
-    with suppress(OSError):
-        os.unlink(name, dir_fd=directory)
-
-
-def _openFound(directory: int, name: bytes, found: os.stat_result) -> int:
-    """Open what was found; -1 when it is not there any more."""
-    file = os.open(name, _OPEN, dir_fd=directory)
-    try:
-        if not _hold(file):
-            raise _busy()
-        if os.path.samestat(os.fstat(file), found) and isNamed(directory, name, file):
-            return file
-    except BaseException:
-        os.close(file)
-        raise
-    os.close(file)
-    return -1
-
-
-def _busy() -> Conflict:
-    return Conflict(
-        "The same file is being written from the same source already; wait for that, or end it."
-    )
-
-
-def _hold(file: int) -> bool:
-    """Keep others off; a process that dies lets it go."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def isNamed(directory: int, name: bytes, file: int) -> bool:
-    """
-    Tell whether a file still has its name: it may have been cleaned away before it was held.
-
-    @param directory: a descriptor of where it is.
-    @param name: its name.
-    @param file: its descriptor.
-    @return: whether it has.
-    """
-    try:
-        named = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(file))
-
-
-def isOurs(status: os.stat_result) -> bool:
-    """
-    Tell whether a file can be one that was left here by this account, and that no other name leads
-    to.
-
-    @param status: what is known of it.
-    @return: whether it can.
-    """
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
-
-
 def _isPrivate(status: os.stat_result) -> bool:
     return isOurs(status) and not status.st_mode & 0o077
-
-
-# Cleaning.
-
-
-def cleanDirectory(directory: int, seconds: float) -> int:
-    """
-    Remove what tries have left in a directory, and nobody has open.
-
-    @param directory: a descriptor of it.
-    @param seconds: how long ago it was touched last, at least; 0 for all of it.
-    @return: how many files were removed.
-    @raise OSError: when the directory cannot be read.
-    """
-    tags: dict[bytes, list[bytes]] = {}
-    for name in map(os.fsencode, os.listdir(directory)):
-        for prefix in (PARTIAL, JOURNAL):
-            if name.startswith(prefix):
-                tags.setdefault(name[len(prefix) :], []).append(name)
-    before = time.time() - seconds if seconds > 0 else float("inf")
-    # The journal first, as who goes on with a file does it, and as long as it is there it is held.
-    return sum(_cleanPair(directory, sorted(names), before) for names in tags.values())
-
-
-def _cleanPair(directory: int, names: list[bytes], before: float) -> int:
-    """Remove a partial and its journal, or none of them."""
-    held: list[int] = []
-    old: list[tuple[bytes, os.stat_result]] = []
-    removed = 0
-    try:
-        for name in names:
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if status.st_ctime > before or not _holdFound(directory, name, status, held):
-                return 0
-            old.append((name, status))
-        for name, status in reversed(old):
-            # A name can have been given to another file before this one was held.
-            now = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if os.path.samestat(now, status):
-                os.unlink(name, dir_fd=directory)
-                removed += 1
-    except OSError:
-        return removed  # Somebody else has it, or the disk will not: there is another time.
-    finally:
-        _closeAll(held)
-    return removed
-
-
-def _removeFree(directory: int, name: bytes, found: os.stat_result) -> None:
-    """Remove what has a name of ours and is not what it should be, but not from under a writer."""
-    held: list[int] = []
-    try:
-        with suppress(PermissionError):  # Of another account: no process of this one has it.
-            if not _holdFound(directory, name, found, held):
-                raise _busy()
-        os.unlink(name, dir_fd=directory)
-    finally:
-        _closeAll(held)
-
-
-def _closeAll(held: list[int]) -> None:
-    for file in held:
-        with suppress(OSError):
-            os.close(file)
-
-
-def _holdFound(directory: int, name: bytes, found: os.stat_result, held: list[int]) -> bool:
-    """Keep others off a file; what is none cannot be held by them either."""
-    if not stat.S_ISREG(found.st_mode):
-        return True
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    held.append(os.open(name, flags, dir_fd=directory))
-    return _hold(held[-1])

@@ -50,6 +50,22 @@ def attributesOf(status: os.stat_result) -> Attributes:
     return Attributes("file", status.st_size, mtime, mode, version)
 
 
+def isUnchanged(then: os.stat_result, now: os.stat_result) -> bool:
+    """
+    Tell whether a file still has the contents that it had.
+
+    One that was replaced or linked meanwhile, or got other permissions, has: C{st_ctime} counts
+    only where none of that explains it.
+
+    @param then: what was known of it.
+    @param now: what is known of it.
+    @return: whether all that was read in between is of one version.
+    """
+    if now.st_mtime_ns != then.st_mtime_ns or now.st_size != then.st_size:
+        return False
+    return now.st_ctime_ns == then.st_ctime_ns or _owned(now) != _owned(then)
+
+
 class LocalSource:
     """
     A regular file that is open for reading.
@@ -149,15 +165,9 @@ class LocalSource:
         """
         Tell whether it is still what it was when it was opened.
 
-        A file that was replaced or linked meanwhile, or got other permissions, is: C{st_ctime}
-        counts only where none of that explains it.
-
         @return: whether all that was read is of one version.
         """
-        now, then = os.fstat(self._descriptor), self._status
-        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            return False
-        return now.st_ctime_ns == then.st_ctime_ns or _owned(now) != _owned(then)
+        return isUnchanged(self._status, os.fstat(self._descriptor))
 
     def close(self) -> None:
         """Let it go."""

@@ -12,15 +12,20 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
-from twisted_netsuite.errors import Conflict, Denied, NetsuiteError, NotFound
-from twisted_netsuite.files.journal import cleanDirectory
+from twisted_netsuite.errors import Conflict, Denied, NetsuiteError, NotFound, StorageFailed
+from twisted_netsuite.files.digests import CHUNK, digestOf
+from twisted_netsuite.files.leftovers import cleanDirectory, cleanTree
+from twisted_netsuite.files.locallisting import LocalListing, isServed
 from twisted_netsuite.files.localsource import PERMISSIONS, LocalSource, attributesOf
-from twisted_netsuite.files.names import MAX_DEPTH, RESERVED, Parts, join
+from twisted_netsuite.files.names import RESERVED, Parts, join
 from twisted_netsuite.files.openat2 import renameNoReplace
 from twisted_netsuite.files.root import Root, notServed, refusal, reopened, shown
-from twisted_netsuite.files.store import Attributes, Entry, Wanted
+from twisted_netsuite.files.store import Attributes, Wanted
 from twisted_netsuite.files.target import LocalTarget
+from twisted_netsuite.files.together import letGo, parentOf
+from twisted_netsuite.files.wholefile import publishWhole, readWhole
 
 #: What directories get that nobody has given a mode; the process's umask is taken off.
 _USUAL = 0o777
@@ -81,12 +86,27 @@ class LocalStore:
         @raise NotFound: when there is none.
         @raise Denied: when it is something else, or cannot be read.
         """
-        name = join(parts)
+        return LocalSource(*self._regular(parts), join(parts))
+
+    def readWhole(self, parts: Parts, limit: int) -> tuple[Attributes, bytes] | LocalSource:
+        """
+        Read a file, if it is small and holds still; else open it.
+
+        @param parts: its name.
+        @param limit: bytes that it may have at the most.
+        @return: what it is, and all of it, of one version; or the file, as it is larger, or changes
+            just now.
+        @raise NotFound: when there is none.
+        @raise Denied: when it is something else, or cannot be read.
+        @raise StorageFailed: when the disk fails.
+        """
+        return readWhole(*self._regular(parts), join(parts), limit)
+
+    def _regular(self, parts: Parts) -> tuple[int, os.stat_result]:
         try:
-            descriptor, status = self._root.regular(parts)
+            return self._root.regular(parts)
         except OSError as error:
-            raise refusal(error, name) from error
-        return LocalSource(descriptor, status, name)
+            raise refusal(error, join(parts)) from error
 
     # Changing.
 
@@ -102,36 +122,83 @@ class LocalStore:
             written from the same source for the same name.
         @raise StorageFailed: when there is not room enough.
         """
-        if not parts:
-            raise Conflict("The root is a directory; give the name of a file.")
-        try:
-            directory = self._root.parent(parts, read=True)
-        except OSError as error:
-            raise refusal(error, join(parts)) from error
+        directory, held = self._parentOfFile(parts, True)
         try:
             return LocalTarget.begin(directory, parts[-1], wanted, owner)
         finally:
-            os.close(directory)
+            if not held:
+                os.close(directory)
 
-    def makeDirectory(self, parts: Parts, mode: int | None, parents: bool) -> None:
+    def publishWhole(self, parts: Parts, wanted: Wanted, data: bytes) -> Attributes:
+        """
+        Publish a file that is all there. It is as safe as one that is written piece by piece, and
+        takes less time.
+
+        @param parts: its name; its directory has to exist.
+        @param wanted: what it will be, of one chunk at the most; nothing is kept of it for another
+            try, whatever its source.
+        @param data: all of it, which is right: whoever asks for this has seen to that.
+        @return: what it is now.
+        @raise Conflict: when there is something that it may not replace.
+        @raise StorageFailed: when the disk is full, or fails.
+        """
+        if not len(data) == wanted.size <= CHUNK:
+            raise ValueError(f"{len(data)} bytes are not a file of {wanted.size} in one chunk")
+        if wanted.replaces is not None:
+            # To compare takes longer than all else.
+            return self._publishOver(parts, replace(wanted, source=None), data)
+        directory, held = self._parentOfFile(parts, wanted.durable)
+        try:
+            return publishWhole(directory, parts[-1], wanted, data)
+        finally:
+            if not held:
+                os.close(directory)
+
+    def _publishOver(self, parts: Parts, wanted: Wanted, data: bytes) -> Attributes:
+        target, digest = self.target(parts, wanted, ""), digestOf(data)
+        try:
+            target.write(0, [data])
+            target.chunkWritten(0, digest)
+            return target.commit(digest)
+        finally:
+            target.discard()
+
+    def _parentOfFile(self, parts: Parts, read: bool) -> tuple[int, bool]:
+        if not parts:
+            raise Conflict("The root is a directory; give the name of a file.")
+        try:
+            return parentOf(self._root, parts, read)
+        except OSError as error:
+            raise refusal(error, join(parts)) from error
+
+    def makeDirectory(
+        self, parts: Parts, mode: int | None, parents: bool, durable: bool = False
+    ) -> None:
         """
         Make a directory; one that is there already is left as it is.
 
         @param parts: its name.
         @param mode: permission bits; C{None} for the usual ones.
         @param parents: whether to make those that it is to be in, too.
+        @param durable: whether it is on the disk, and not in memory only, once it is made.
         @raise Conflict: when there is something else of that name.
+        @raise StorageFailed: when it was made, and the disk cannot be told to keep it.
         """
+        letGo()
         with _refusing(parts):
             for depth in range(1, len(parts)) if parents else ():
                 # Each from the root on: what was made a moment ago may have moved.
-                with suppress(FileExistsError), self._parent(parts[:depth]) as directory:
-                    os.mkdir(parts[depth - 1], dir_fd=directory)
+                with self._parent(parts[:depth], durable) as directory:
+                    with suppress(FileExistsError):
+                        os.mkdir(parts[depth - 1], dir_fd=directory)
+                    _persist(directory, parts[:depth], "made", durable)
             if parts:
-                with self._parent(parts) as directory:
+                with self._parent(parts, durable) as directory:
                     _makeDirectory(parts, directory, mode)
+                    # Also one that is there: it may have been made a moment ago, and not be kept.
+                    _persist(directory, parts, "made", durable)
 
-    def rename(self, parts: Parts, to: Parts, clobber: bool) -> None:
+    def rename(self, parts: Parts, to: Parts, clobber: bool, durable: bool = False) -> None:
         """
         Give a file or a directory another name; a directory replaces nothing, not even an empty
         one.
@@ -139,17 +206,20 @@ class LocalStore:
         @param parts: its name.
         @param to: its new one.
         @param clobber: whether a file that has that name is replaced.
+        @param durable: whether the disk, and not memory only, has the new name then.
         @raise Conflict: when the new name is taken, or is below the old one.
+        @raise StorageFailed: when it was renamed, and the disk cannot be told to keep that.
         """
         if not parts or not to:
             raise Denied("The root has no other name; give the name of what is in it.")
+        letGo()
         with _refusing(parts), ExitStack() as opened:
-            source = opened.enter_context(self._parent(parts))
+            source = opened.enter_context(self._parent(parts, durable))
             status = _look(parts[-1], source)
-            if not _isServed(status):
+            if not isServed(status):
                 raise notServed(join(parts), status)
             with _refusing(to):
-                target = opened.enter_context(self._parent(to))
+                target = opened.enter_context(self._parent(to, durable))
                 replaced = _replaced(to, target)
             try:
                 if clobber and replaced is not None and stat.S_ISREG(status.st_mode):
@@ -158,17 +228,23 @@ class LocalStore:
                     renameNoReplace(parts[-1], source, to[-1], target)
             except OSError as error:
                 raise _renameRefusal(error, parts, to) from error
+            # The new name first: so there are two of them at the worst, and never none.
+            _persist(target, parts, "renamed", durable)
+            _persist(source, parts, "renamed", durable)
 
-    def remove(self, parts: Parts) -> None:
+    def remove(self, parts: Parts, durable: bool = False) -> None:
         """
         Remove a file, or a directory that is empty, or holds nothing but what was never published.
 
         @param parts: its name.
+        @param durable: whether it is gone from the disk then, and not in memory only.
         @raise Conflict: when it is a directory with something in it.
+        @raise StorageFailed: when it was removed, and the disk cannot be told to keep that.
         """
         if not parts:
             raise Denied("The root cannot be removed; give the name of what is in it.")
-        with _refusing(parts), self._parent(parts) as directory:
+        letGo()
+        with _refusing(parts), self._parent(parts, durable) as directory:
             status = _look(parts[-1], directory)
             if stat.S_ISREG(status.st_mode):
                 os.unlink(parts[-1], dir_fd=directory)
@@ -176,6 +252,7 @@ class LocalStore:
                 _removeDirectory(parts[-1], directory)
             else:
                 raise notServed(join(parts), status)
+            _persist(directory, parts, "removed", durable)
 
     def change(self, parts: Parts, mode: int | None, mtime: int | None) -> None:
         """
@@ -204,7 +281,7 @@ class LocalStore:
         @return: how many files were removed.
         """
         with _refusing(()):
-            return _cleanBelow(self._directory(()), seconds)
+            return cleanTree(self._directory(()), seconds)
 
     # Names.
 
@@ -215,7 +292,7 @@ class LocalStore:
         except OSError as error:
             raise refusal(error, join(parts)) from error
         status = os.fstat(found)
-        if not _isServed(status):
+        if not isServed(status):
             os.close(found)
             raise notServed(join(parts), status)
         return found, status
@@ -229,75 +306,13 @@ class LocalStore:
             raise refusal(error, join(parts)) from error
 
     @contextmanager
-    def _parent(self, parts: Parts) -> Iterator[int]:
+    def _parent(self, parts: Parts, read: bool = False) -> Iterator[int]:
         """Have the directory in which a name is, for as long as something is done there."""
-        directory = self._root.parent(parts)
+        directory = self._root.parent(parts, read)
         try:
             yield directory
         finally:
             os.close(directory)
-
-
-class LocalListing:
-    """
-    What a directory holds, read as it is asked for: it may be larger than the memory.
-
-    @ivar name: what the directory was asked for by.
-    """
-
-    _directory = -1
-
-    def __init__(self, directory: int, name: bytes) -> None:
-        """
-        @param directory: a descriptor for reading; it belongs to this from here on.
-        @param name: what it was asked for by.
-        """
-        self.name = name
-        try:
-            self._entries = os.scandir(directory)
-        except OSError as error:
-            os.close(directory)
-            raise refusal(error, name) from error
-        self._directory = directory
-
-    def __iter__(self) -> LocalListing:
-        """Go on with it."""
-        return self
-
-    def __next__(self) -> Entry:
-        """
-        Give one more.
-
-        @return: an entry.
-        @raise StopIteration: at the end.
-        @raise NetsuiteError: when the directory cannot be read any further.
-        """
-        try:
-            for entry in self._entries:
-                name = os.fsencode(entry.name)
-                if name.startswith(RESERVED) or entry.is_symlink():
-                    continue
-                # What has vanished meanwhile is not there.
-                with suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    if _isServed(status):
-                        return Entry(name, attributesOf(status))
-        except OSError as error:
-            self.close()
-            raise refusal(error, self.name) from error
-        self.close()
-        raise StopIteration
-
-    def close(self) -> None:
-        """Let the directory go."""
-        directory, self._directory = self._directory, -1
-        if directory >= 0:
-            self._entries.close()
-            os.close(directory)
-
-    def __del__(self) -> None:
-        """Let the directory go that was forgotten."""
-        self.close()
 
 
 @contextmanager
@@ -309,12 +324,20 @@ def _refusing(parts: Parts) -> Iterator[None]:
         raise refusal(error, join(parts)) from error
 
 
+def _persist(directory: int, parts: Parts, done: str, durable: bool) -> None:
+    """Have what was done in a directory on the disk."""
+    try:
+        if durable:
+            os.fsync(directory)
+    except OSError as error:
+        raise StorageFailed(
+            f"{shown(join(parts))} was {done}, but whether the disk keeps that is not known: "
+            f"{(error.strerror or str(error)).lower()}; see to the disk."
+        ) from error
+
+
 def _look(name: bytes, directory: int) -> os.stat_result:
     return os.stat(name, dir_fd=directory, follow_symlinks=False)
-
-
-def _isServed(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
 
 def _setMode(found: int, status: os.stat_result, mode: int) -> None:
@@ -391,39 +414,3 @@ def _removeDirectory(name: bytes, directory: int) -> None:
         finally:
             os.close(inside)
         os.rmdir(name, dir_fd=directory)
-
-
-def _cleanBelow(root: int, seconds: float) -> int:
-    # Directories, and where each has been read to: never more of them than a name has parts.
-    way: list[tuple[int, Iterator[os.DirEntry[str]]]] = []
-    removed = 0
-    try:
-        _enter(way, root)
-        while way:
-            directory, entries = way[-1]
-            entry = None
-            # What has vanished, or cannot be read, does not keep the rest from being cleaned.
-            with suppress(OSError):
-                entry = next(entries, None)
-            if entry is None:
-                with suppress(OSError):
-                    removed += cleanDirectory(directory, seconds)
-                os.close(directory)
-                way.pop()
-            # Deeper ones have no name here, and so nothing was ever written in them.
-            elif len(way) < MAX_DEPTH:
-                with suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        _enter(way, os.open(entry.name, _DIRECTORY, dir_fd=directory))
-        return removed
-    finally:
-        for directory, _ in way:
-            os.close(directory)
-
-
-def _enter(way: list[tuple[int, Iterator[os.DirEntry[str]]]], directory: int) -> None:
-    try:
-        way.append((directory, os.scandir(directory)))
-    except OSError:
-        os.close(directory)
-        raise

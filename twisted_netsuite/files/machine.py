@@ -68,8 +68,9 @@ SENDING_TABLE: Rows = {
     (State.STOPPING, Input.FAILED): (Effect.SEND, State.OVER),
 }
 
-#: PUT and JOIN. Who is told FAILED before it has sent COMMIT or CANCEL has to send CANCEL, so that
-#: both ends know what still comes.
+#: PUT, JOIN and PUT-BUNDLE, whose bytes are its only body; their end is its COMMIT, and BUNDLE is a
+#: part of an answer. Who is told FAILED before it has sent COMMIT or CANCEL has to send CANCEL, so
+#: that both ends know what still comes.
 RECEIVING_TABLE: Rows = {
     (State.OPENING, Input.READY): (Effect.SEND, State.RECEIVING),
     (State.OPENING, Input.FAILED): (Effect.SEND, State.FAILED),
@@ -82,6 +83,7 @@ RECEIVING_TABLE: Rows = {
     (State.RECEIVING, Input.COMMIT): (Effect.PUBLISH, State.PUBLISHING),
     (State.RECEIVING, Input.FAILED): (Effect.SEND, State.FAILED),
     (State.RECEIVING, Input.CANCEL): (Effect.STOP, State.STOPPING),
+    (State.PUBLISHING, Input.PART): (Effect.SEND, State.PUBLISHING),
     (State.PUBLISHING, Input.DONE): (Effect.SEND, State.OVER),
     (State.PUBLISHING, Input.FAILED): (Effect.SEND, State.OVER),
     (State.PUBLISHING, Input.CANCEL): (Effect.DROP, State.PUBLISHING),
@@ -110,9 +112,9 @@ def sendingMachine() -> RequestMachine:
 
 def receivingMachine(follows: bool) -> RequestMachine:
     """
-    Begin a PUT or a JOIN.
+    Begin a PUT, a JOIN or a PUT-BUNDLE.
 
-    @param follows: whether BODY may come at once.
+    @param follows: whether a body may come at once.
     @return: its machine.
     """
     return Machine(RECEIVING_TABLE, State.FOLLOWED if follows else State.OPENING)

@@ -121,6 +121,7 @@ class MemoryTarget:
     A file that is being written, and nobody sees.
 
     @ivar size: bytes that it will have.
+    @ivar kept: once it is closed, whether something of it is there for another try.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class MemoryTarget:
         @param partial: what an earlier one has left, or nothing yet.
         """
         self.size = wanted.size
+        self.kept = False
         self._store = store
         self._parts = parts
         self._wanted = wanted
@@ -225,6 +227,7 @@ class MemoryTarget:
     def _close(self, kept: Partial | None = None, dropped: int = 0) -> None:
         if self._open:
             self._open = False
+            self.kept = kept is not None
             self._store.ended(self._key, kept, dropped)
 
 

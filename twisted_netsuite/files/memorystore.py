@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import RLock
 
 from twisted_netsuite.errors import Conflict, Denied, NotFound, StorageFailed
+from twisted_netsuite.files.digests import CHUNK, digestOf
 from twisted_netsuite.files.memoryfiles import (
     Key,
     MemorySource,
@@ -127,7 +128,41 @@ class MemoryStore:
                 raise Denied(f"{_shown(parts)} is a directory; give the name of a file.")
             return MemorySource(file.data, file.attributes())
 
+    def readWhole(self, parts: Parts, limit: int) -> tuple[Attributes, bytes] | MemorySource:
+        """
+        Read a file, if it is small; else open it.
+
+        @param parts: its name.
+        @param limit: bytes that it may have at the most.
+        @return: what it is, and all of it; or the file, as it is larger.
+        @raise NotFound: when there is none.
+        @raise Denied: when it is a directory.
+        """
+        source = self.source(parts)
+        size = source.attributes.size
+        return source if size > limit else (source.attributes, source.read(0, size))
+
     # Changing.
+
+    def publishWhole(self, parts: Parts, wanted: Wanted, data: bytes) -> Attributes:
+        """
+        Publish a file that is all there.
+
+        @param parts: its name; its directory has to exist.
+        @param wanted: what it will be, of one chunk at the most; nothing is kept of it for another
+            try, whatever its source.
+        @param data: all of it, which is right: whoever asks for this has seen to that.
+        @return: what it is now.
+        @raise Conflict: when there is something that it may not replace.
+        @raise StorageFailed: when there is not room enough.
+        """
+        if not len(data) == wanted.size <= CHUNK:
+            raise ValueError(f"{len(data)} bytes are not a file of {wanted.size} in one chunk")
+        with self._lock:
+            target, digest = self.target(parts, replace(wanted, source=None), ""), digestOf(data)
+            target.write(0, [data])
+            target.chunkWritten(0, digest)
+            return target.commit(digest)
 
     def target(self, parts: Parts, wanted: Wanted, owner: str) -> MemoryTarget:
         """
@@ -159,13 +194,16 @@ class MemoryStore:
                 self._writing.add(key)
             return MemoryTarget(self, parts, wanted, key, partial)
 
-    def makeDirectory(self, parts: Parts, mode: int | None, parents: bool) -> None:
+    def makeDirectory(
+        self, parts: Parts, mode: int | None, parents: bool, durable: bool = False
+    ) -> None:
         """
         Make a directory; one that is there already is left as it is.
 
         @param parts: its name.
         @param mode: permission bits; C{None} for the usual ones.
         @param parents: whether to make those that it is to be in, too.
+        @param durable: no matter here.
         @raise Conflict: when there is a file of that name.
         """
         with self._lock:
@@ -181,7 +219,7 @@ class MemoryStore:
                         f"{_shown(parts)} exists, and is no directory; choose another name."
                     )
 
-    def rename(self, parts: Parts, to: Parts, clobber: bool) -> None:
+    def rename(self, parts: Parts, to: Parts, clobber: bool, durable: bool = False) -> None:
         """
         Give a file or a directory another name; a directory replaces nothing, not even an empty
         one.
@@ -189,6 +227,7 @@ class MemoryStore:
         @param parts: its name.
         @param to: its new one.
         @param clobber: whether a file that has that name is replaced.
+        @param durable: no matter here.
         @raise Conflict: when the new name is taken, or is below the old one.
         """
         if not parts or not to:
@@ -210,11 +249,12 @@ class MemoryStore:
             self._drop(there)
             self._enter(target, to[-1], node)
 
-    def remove(self, parts: Parts) -> None:
+    def remove(self, parts: Parts, durable: bool = False) -> None:
         """
         Remove a file, or a directory that is empty.
 
         @param parts: its name.
+        @param durable: no matter here.
         @raise Conflict: when it is a directory with something in it.
         """
         if not parts:

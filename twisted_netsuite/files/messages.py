@@ -35,6 +35,14 @@ MAX_DIGESTS = 4096
 #: Bytes that tell a source apart.
 MAX_SOURCE = 128
 
+#: Files of one bundle at the most, bytes of all of them, and of their names about: enough that what
+#: a request costs does not count beside them, and little enough to be held in memory whole. With
+#: facts or a sentence for each a record of them fits into a frame.
+BUNDLE_FILES, BUNDLE_BYTES, BUNDLE_NAMES = 256, 2**20, 64 * 1024
+
+#: Characters of a sentence about one file of a bundle.
+BUNDLE_SENTENCE = 224
+
 Id = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Name = Annotated[bytes, Meta(max_length=MAX_NAME)]
 Size = Annotated[int, Meta(ge=0, le=2**62)]
@@ -268,6 +276,60 @@ class Found(Request, frozen=True, kw_only=True, tag="found", tag_field="type"):
     facts: Facts
 
 
+class Chosen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    A small file that is wanted.
+
+    @ivar name: which.
+    @ivar version: which version it must be, where that is known.
+    """
+
+    name: Name
+    version: Token | None = None
+
+
+class GetBundle(Request, frozen=True, kw_only=True, tag="get-bundle", tag_field="type"):
+    """
+    Send these small files whole: BUNDLE, and DONE.
+
+    @ivar files: which.
+    """
+
+    files: Annotated[tuple[Chosen, ...], Meta(min_length=1, max_length=BUNDLE_FILES)]
+
+
+class Offered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    A small file that comes.
+
+    @ivar name: which it will be.
+    @ivar size: its bytes.
+    @ivar mtime: what it gets; the time of its publishing where there is none.
+    @ivar mode: permission bits; the usual ones where there are none.
+    @ivar digest: its digest.
+    """
+
+    name: Name
+    size: Annotated[int, Meta(ge=0, le=BUNDLE_BYTES)] = 0
+    mtime: Time | None = None
+    mode: Mode | None = None
+    digest: Digest
+
+
+class PutBundle(Request, frozen=True, kw_only=True, tag="put-bundle", tag_field="type"):
+    """
+    Take these small files, whose bytes follow this frame one behind the other: BUNDLE, and DONE.
+
+    @ivar files: which they will be.
+    @ivar clobber: whether they may replace files.
+    @ivar durable: whether they have to be on the disk before DONE.
+    """
+
+    files: Annotated[tuple[Offered, ...], Meta(min_length=1, max_length=BUNDLE_FILES)]
+    clobber: bool = True
+    durable: bool = True
+
+
 class Body(Request, frozen=True, kw_only=True, tag="body", tag_field="type"):
     """
     Either way: a chunk, whose bytes follow this frame.
@@ -316,6 +378,35 @@ class Ready(Request, frozen=True, kw_only=True, tag="ready", tag_field="type"):
     upload: Token
 
 
+class Bundled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What became of one file of a bundle.
+
+    @ivar facts: what it is, if it is; of one that is too large for the bundle without a digest.
+    @ivar digest: that of its contents, which are in the bundle, or were published.
+    @ivar code: why it is not, one of the wire codes of L{errors}.
+    @ivar message: a sentence for a person.
+    """
+
+    facts: Facts | None = None
+    digest: Digest | None = None
+    code: Word | None = None
+    message: Annotated[str, Meta(max_length=BUNDLE_SENTENCE)] = ""
+
+
+class Bundle(Request, frozen=True, kw_only=True, tag="bundle", tag_field="type"):
+    """
+    Server to client: what became of the files of a bundle, in its order; of those that were asked
+    for, the bytes follow this frame one behind the other.
+
+    @ivar files: what became of each.
+    @ivar length: bytes that follow.
+    """
+
+    files: Annotated[tuple[Bundled, ...], Meta(min_length=1, max_length=BUNDLE_FILES)]
+    length: Annotated[int, Meta(ge=0, le=BUNDLE_BYTES)] = 0
+
+
 class Entries(Request, frozen=True, kw_only=True, tag="entries", tag_field="type"):
     """
     Server to client: a part of a list.
@@ -356,8 +447,9 @@ class Failed(Request, frozen=True, kw_only=True, tag="failed", tag_field="type")
 REQUESTS = (
     *(Stat, List, Manifest, Hash, Get, Put, Join, Commit, Cancel),
     *(MakeDirectory, Rename, Remove, Change, Body, Holes),
+    *(GetBundle, PutBundle),
 )
-ANSWERS = (Found, Have, Ready, Entries, Done, Failed)
+ANSWERS = (Found, Have, Ready, Bundle, Entries, Done, Failed)
 
 RECORDS = (*REQUESTS, *ANSWERS)
 

@@ -15,15 +15,25 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
-from twisted_netsuite.errors import ConnectionFailed, LimitExceeded, NetsuiteError, ProtocolError
+from twisted_netsuite.errors import (
+    ConnectionFailed,
+    Denied,
+    LimitExceeded,
+    NetsuiteError,
+    ProtocolError,
+)
 from twisted_netsuite.files import quick
-from twisted_netsuite.files.answers import errorOf, factsOf, failed
-from twisted_netsuite.files.batches import Batches
+from twisted_netsuite.files.answers import errorOf, factsOf, failed, refused
+from twisted_netsuite.files.batches import BATCH, Batches
+from twisted_netsuite.files.bundling import Bundling
 from twisted_netsuite.files.capacity import Inflow, Outflow
 from twisted_netsuite.files.gathering import Gathering
+from twisted_netsuite.files.manifests import digesting, listed, manifest
 from twisted_netsuite.files.messages import (
     MAX_OPEN,
     Body,
+    Bundle,
+    Bundled,
     Cancel,
     Change,
     Commit,
@@ -32,6 +42,7 @@ from twisted_netsuite.files.messages import (
     Failed,
     Found,
     Get,
+    GetBundle,
     Hash,
     Holes,
     Join,
@@ -39,15 +50,16 @@ from twisted_netsuite.files.messages import (
     MakeDirectory,
     Manifest,
     Put,
+    PutBundle,
     Remove,
     Rename,
     Stat,
 )
-from twisted_netsuite.files.permit import Place
+from twisted_netsuite.files.permit import Move, Place
 from twisted_netsuite.files.receiving import Receiving
-from twisted_netsuite.files.sending import FileSending, ListSending, Sending
-from twisted_netsuite.files.store import Attributes, Source
-from twisted_netsuite.files.uploads import Begun, Upload
+from twisted_netsuite.files.sending import DigestSending, FileSending, ListSending, Sending
+from twisted_netsuite.files.store import Attributes
+from twisted_netsuite.files.uploads import Upload
 from twisted_netsuite.net.framed import SessionProtocol
 from twisted_netsuite.net.sendfile import Part
 from twisted_netsuite.trust.oversight import causeOf
@@ -59,7 +71,7 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 T = TypeVar("T")
 
-Exchange = Sending | Receiving | Gathering
+Exchange = Sending | Receiving | Gathering | Bundling
 
 
 class NativeFiles(SessionProtocol):
@@ -124,6 +136,12 @@ class NativeFiles(SessionProtocol):
             case Get():
                 self._claim(record.id)
                 self._get(record)
+            case GetBundle():
+                self._claim(record.id)
+                self._getBundle(record)
+            case PutBundle():
+                self._claim(record.id)
+                self._putBundle(record)
             case List() | Manifest():
                 self._claim(record.id)
                 self._list(record)
@@ -162,7 +180,10 @@ class NativeFiles(SessionProtocol):
     def _ask(self, record: Stat | MakeDirectory | Remove | Change) -> None:
         """Do what is asked of a name."""
         access = self._access
-        act = partial(quick.carryOut, record)
+
+        def act(place: Place) -> Facts | None:
+            return quick.carryOut(record, place, self._access.shows(place))
+
         done: Deferred[Facts | None]
         match record:
             case Stat():
@@ -179,28 +200,35 @@ class NativeFiles(SessionProtocol):
     def _rename(self, record: Rename) -> None:
         moved = self._access.rename(record.name, record.to)
         self._open.add(record.id)
-        self._answerWith(record.id, self._do(moved, partial(quick.rename, record)))
+
+        def rename(move: Move) -> Facts | None:
+            return quick.rename(record, move, self._access.shows(move.target))
+
+        self._answerWith(record.id, self._do(moved, rename))
 
     def _hash(self, record: Hash) -> None:
-        # Not among the others, which would wait for it.
-        hashed = self._access.read(record.name).addCallback(
-            lambda place: self.factory.disk.run(self._ifOpen, quick.digest, place)
-        )
         self._open.add(record.id)
-        hashed.addCallbacks(
-            lambda found: self._done(record.id, *found),
-            lambda failure: self._notDone(record.id, failure),
-        )
+        opened = self._do(self._access.read(record.name), quick.openToDigest)
+        opened.addCallback(self._digested, record.id)
+        opened.addErrback(lambda failure: self._notDone(record.id, failure))
+
+    def _digested(self, found: quick.Small | Place, id: int) -> None:
+        if isinstance(found, quick.Small):
+            self._done(id, factsOf(found.attributes), found.digest)
+            return
+        self._open.discard(id)
+        steps = digesting(found.store, found.parts)
+        self._enqueue(DigestSending(id, steps, self, self.factory.disk))
 
     def _answerWith(self, id: int, done: Deferred[Any]) -> None:
         done.addCallbacks(
             lambda facts: self._done(id, facts), lambda failure: self._notDone(id, failure)
         )
 
-    def _do(self, asked: Deferred[A], work: Callable[[A], T]) -> Deferred[T]:
+    def _do(self, asked: Deferred[A], work: Callable[[A], T], weight: int = 1) -> Deferred[T]:
         """Do something in a thread, once it is allowed, and after what was asked before."""
         return asked.addCallback(
-            lambda allowed: self._batches.run(partial(self._ifOpen, work, allowed))
+            lambda allowed: self._batches.run(partial(self._ifOpen, work, allowed), weight)
         )
 
     def _ifOpen(self, work: Callable[[A], T], allowed: A) -> T:
@@ -231,23 +259,45 @@ class NativeFiles(SessionProtocol):
         opened.addCallback(self._found, record)
         opened.addErrback(lambda failure: self._notDone(record.id, failure))
 
-    def _found(self, found: quick.Small | Source, record: Get) -> None:
+    def _found(self, found: quick.Small | Place, record: Get) -> None:
         id = record.id
         self._open.discard(id)
         if not isinstance(found, quick.Small):
-            try:
-                sending = FileSending(record, found, self, self.factory.disk)
-            except NetsuiteError:
-                found.close()
-                raise
-            self._enqueue(sending)
+            open = partial(found.store.source, found.parts)
+            self._enqueue(FileSending(record, open, self, self.factory.disk))
             return
         facts = factsOf(found.attributes)
         self._outflow.answered(len(found.data))
         self.answer(Found(id=id, facts=facts))
         body = Body(id=id, index=0, length=len(found.data), digest=found.digest)
-        self.sendBody(body, found.data).addErrback(_gone)
+        self._leaves(self.sendBody(body, found.data), len(found.data))
         self._done(id, None, found.digest)
+
+    def _leaves(self, sent: Deferred[int], count: int) -> None:
+        sent.addErrback(_gone).addCallback(lambda _: self._outflow.left(count))
+
+    def _getBundle(self, record: GetBundle) -> None:
+        self._open.add(record.id)
+        asked = _outcomes([self._access.read(each.name) for each in record.files])
+        found = self._do(asked, partial(quick.readBundle, record), BATCH)
+        found.addCallback(self._bundled, record.id)
+        found.addErrback(lambda failure: self._notDone(record.id, failure))
+
+    def _bundled(self, found: list[quick.Small | Attributes | NetsuiteError], id: int) -> None:
+        files, bodies = [], []
+        for each in found:
+            if isinstance(each, quick.Small):
+                files.append(Bundled(facts=factsOf(each.attributes), digest=each.digest))
+                bodies.append(each.data)
+            elif isinstance(each, NetsuiteError):
+                files.append(self._refused(each))
+            else:
+                files.append(Bundled(facts=factsOf(each)))
+        body = b"".join(bodies)
+        self._outflow.answered(len(body))
+        bundle = Bundle(id=id, files=tuple(files), length=len(body))
+        self._leaves(self.sendBody(bundle, body), len(body))
+        self._done(id, None)
 
     def _list(self, record: List | Manifest) -> None:
         self._open.add(record.id)
@@ -261,9 +311,9 @@ class NativeFiles(SessionProtocol):
         self._open.discard(record.id)
         shows = self._access.shows(place)
         if isinstance(record, Manifest):
-            entries = quick.manifest(place, shows, record.digests)
+            entries = manifest(place, shows, record.digests)
         else:
-            entries = quick.listed(place, shows)
+            entries = listed(place, shows)
         self._enqueue(ListSending(record.id, entries, self, self.factory.disk))
 
     def _enqueue(self, sending: Sending) -> None:
@@ -276,8 +326,19 @@ class NativeFiles(SessionProtocol):
 
     # What is received.
 
+    def _write(self, record: Put) -> Deferred[Place]:
+        """Ask to write a file; to compare it with a digest is to learn of what is in it."""
+
+        def readable(place: Place) -> Place:
+            shows = self._access.shows(place)
+            if record.replaces is not None and shows is not None and not shows(place.parts):
+                raise Denied("Who replaces a file by its digest has to be allowed to read it.")
+            return place
+
+        return self._access.write(record.name, record.size).addCallback(readable)
+
     def _gather(self, record: Put) -> None:
-        placed = self._access.write(record.name, record.size)
+        placed = self._write(record)
         self._exchanges[record.id] = Gathering(record, self, placed, partial(self._store, record))
 
     def _store(
@@ -291,34 +352,56 @@ class NativeFiles(SessionProtocol):
         self._access.wrote(place, attributes.size, digest)
         return attributes
 
+    def _putBundle(self, record: PutBundle) -> None:
+        asked = _outcomes([self._access.write(each.name, each.size) for each in record.files])
+        store = partial(self._storeBundle, record, asked)
+        bundling = self._exchanges[record.id] = Bundling(record, self, store)
+        bundling.start()
+
+    def _storeBundle(
+        self, record: PutBundle, asked: Deferred[list[quick.Placed]], pieces: list[bytes]
+    ) -> Deferred[list[Bundled]]:
+        def write(placed: list[quick.Placed]) -> Deferred[list[Bundled]]:
+            work = partial(quick.publishBundle, record, pieces)
+            made = self._batches.run(partial(self._ifOpen, work, placed), BATCH)
+            return made.addCallback(self._bundleStored, placed, record)
+
+        return asked.addCallback(write)
+
+    def _bundleStored(
+        self,
+        made: list[Attributes | NetsuiteError],
+        placed: list[quick.Placed],
+        record: PutBundle,
+    ) -> list[Bundled]:
+        files = []
+        for result, place, offered in zip(made, placed, record.files, strict=True):
+            if isinstance(result, NetsuiteError) or isinstance(place, NetsuiteError):
+                assert isinstance(result, NetsuiteError), "Nothing is written without a place."
+                files.append(self._refused(result))
+            else:
+                self._stored(result, place, offered.digest)
+                files.append(Bundled(facts=factsOf(result), digest=offered.digest))
+        return files
+
     def _receive(self, record: Put) -> None:
         receiving = Receiving(record.id, self)
         self._exchanges[record.id] = receiving
-        try:
-            self.factory.uploads.enter(record.size)
-        except LimitExceeded as error:
-            receiving.refused(error)
-            return
-        opened = self._access.write(record.name, record.size)
-        opened.addCallback(
-            lambda place: self.factory.disk.run(self._ifOpen, partial(quick.begin, record), place)
+        opened = self.factory.uploads.begin(
+            self.factory.disk,
+            self.identity,
+            record,
+            lambda: self._write(record),
+            partial(self._ifOpen, partial(quick.begin, record)),
         )
         opened.addCallbacks(
             partial(self._uploadOpened, record, receiving),
-            lambda failure: self._notOpened(receiving, failure),
+            lambda failure: receiving.refused(errorOf(failure)),
         )
 
-    def _notOpened(self, receiving: Receiving, failure: Failure) -> None:
-        self.factory.uploads.leave()
-        receiving.refused(errorOf(failure))
-
-    def _uploadOpened(self, record: Put, receiving: Receiving, begun: Begun) -> None:
-        upload = Upload(self.factory.disk, begun, self.identity)
-        self.factory.uploads.add(upload)
-        place = begun.place
-
+    def _uploadOpened(self, record: Put, receiving: Receiving, upload: Upload) -> None:
         def publish(digest: bytes) -> Deferred[Attributes]:
-            return upload.commit(digest).addCallback(self._stored, place, digest)
+            return upload.commit(digest).addCallback(self._stored, upload.place, digest)
 
         receiving.opened(upload, publish, record.source is not None)
 
@@ -338,9 +421,17 @@ class NativeFiles(SessionProtocol):
 
     def failed(self, id: int, error: NetsuiteError, kept: bool) -> Failed:
         """Put a failure into a record, and what the client is not told into the log."""
+        self._noteRefusal(error)
+        return failed(id, error, kept)
+
+    def _refused(self, error: NetsuiteError) -> Bundled:
+        """The same for one file of many."""
+        self._noteRefusal(error)
+        return refused(error)
+
+    def _noteRefusal(self, error: NetsuiteError) -> None:
         if not self.machine.closed:
             self.log.info("{peer}: refused: {cause}", peer=self.peer, cause=causeOf(error))
-        return failed(id, error, kept)
 
     def forget(self, id: int) -> None:
         """The request is over."""
@@ -375,6 +466,21 @@ class NativeFiles(SessionProtocol):
     def _finishIfDone(self) -> None:
         if not self._exchanges and not self._open and self.machine.draining:
             self.finish()
+
+
+def _outcomes(asked: list[Deferred[Place]]) -> Deferred[list[quick.Placed]]:
+    """Wait for all answers: the place, or why there is none."""
+    return Deferred.fromCoroutine(_waited(asked))
+
+
+async def _waited(asked: list[Deferred[Place]]) -> list[quick.Placed]:
+    placed: list[quick.Placed] = []
+    for each in asked:
+        try:
+            placed.append(await each)
+        except NetsuiteError as error:
+            placed.append(error)
+    return placed
 
 
 def _gone(failure: Failure) -> None:

@@ -1,6 +1,6 @@
 """
-Two system calls that Python has no names for: C{openat2}, which resolves paths that cannot lead out
-of a directory, and C{renameat2}, which replaces nothing; what may be opened is not known here.
+Paths that cannot lead out of a directory, resolved by C{openat2}, for which Python has no name, and
+renames that replace nothing; what may be opened is not known here.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from twisted_netsuite.files.systemcalls import NOREPLACE, NOT_THERE, renameat2
+
 #: The number of C{openat2}; calls of that age have the same one on all machines but Alpha.
 _OPENAT2 = 437
 
@@ -20,14 +22,8 @@ _OPENAT2 = 437
 _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 0x02, 0x04, 0x08
 _RESOLVE = _BENEATH | _NO_MAGICLINKS | _NO_SYMLINKS
 
-#: Of C{linux/fs.h}.
-_RENAME_NOREPLACE = 1
-
 #: How often the kernel may ask to try again, as it does when something moves meanwhile.
 TRIES = 32
-
-#: What kernels, sandboxes and file systems answer that have no C{RENAME_NOREPLACE}.
-_NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 class _OpenHow(ctypes.Structure):
@@ -54,14 +50,13 @@ def _function(name: str, *arguments: Any) -> Any:
 _syscall = _function(
     "syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t
 )
-_renameat2 = _function(
-    "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
-)
 
 
 @cache
-def _howOf(flags: int) -> _OpenHow:
-    return _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
+def _howOf(flags: int) -> tuple[_OpenHow, int, int]:
+    """Make what the kernel reads, and tell where that is, and how long."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
+    return how, ctypes.addressof(how), ctypes.sizeof(how)
 
 
 @cache
@@ -94,9 +89,9 @@ def openBeneath(directory: int, path: bytes, flags: int) -> int:
     @raise OSError: from the system: C{ELOOP} for a link anywhere in the path, also at its end, and
         C{EXDEV} for what would lead out.
     """
-    how = _howOf(flags)
+    _how, address, size = _howOf(flags)
     for _ in range(TRIES):
-        descriptor = _syscall(_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how))
+        descriptor = _syscall(_OPENAT2, directory, path, address, size)
         if descriptor >= 0:
             return int(descriptor)
         number = ctypes.get_errno()
@@ -120,15 +115,12 @@ def renameNoReplace(
     @param targetDirectory: a descriptor of its new directory.
     @raise OSError: from the system; C{EEXIST} when the name is taken.
     """
-    number = errno.ENOSYS
-    if _renameat2 is not None:
-        arguments = (sourceDirectory, source, targetDirectory, target, _RENAME_NOREPLACE)
-        if _renameat2(*arguments) == 0:
-            return
-        number = ctypes.get_errno()
-    if number not in _NOT_THERE:
-        raise OSError(number, os.strerror(number), source)
-    _renameInSteps(source, sourceDirectory, target, targetDirectory)
+    try:
+        renameat2(sourceDirectory, source, targetDirectory, target, NOREPLACE)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
+        _renameInSteps(source, sourceDirectory, target, targetDirectory)
 
 
 def _renameInSteps(source: bytes, sourceAt: int, target: bytes, targetAt: int) -> None:

@@ -1,6 +1,6 @@
 """
-Whether something may be done with a file, in which store it is, and the records of it in the audit
-log. What is asked here is decided before anything is opened; nothing here reads or writes a file.
+Whether something may be done with a file, and in which store it is. What is asked here is decided
+before anything is opened; who asks, and what is written down of it, is in L{files.access}.
 """
 
 from __future__ import annotations
@@ -8,24 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
-
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import (
     ConfigurationError,
-    Denied,
-    InvalidName,
     LimitExceeded,
-    NetsuiteError,
 )
+from twisted_netsuite.files.access import Access
 from twisted_netsuite.files.allowance import Allowance
-from twisted_netsuite.files.names import Parts, join, split
-from twisted_netsuite.files.quota import FREE, Quotas, Reservation
+from twisted_netsuite.files.names import Parts, join
+from twisted_netsuite.files.quota import Quotas
+from twisted_netsuite.files.reservation import FREE, Reservation
 from twisted_netsuite.files.roots import Roots
 from twisted_netsuite.files.store import Store
-from twisted_netsuite.trust.auditvalue import Value
 from twisted_netsuite.trust.decisions import Decision
 from twisted_netsuite.trust.identity import Identity
 from twisted_netsuite.trust.oversight import Oversight, Withheld
@@ -44,9 +38,6 @@ READ_ONLY = (
 #: What is told of a root, or of what it keeps, that cannot be used.
 UNUSABLE = "the file cannot be opened; the server's log says why."
 
-#: Why a name cannot be changed to one of another root.
-APART = "The two names are kept in different places; copy the file, and remove the old one."
-
 
 @dataclass(frozen=True)
 class Place:
@@ -58,7 +49,7 @@ class Place:
     @ivar owner: who asked, as text.
     @ivar decision: what allows it.
     @ivar allowance: how much its owner may keep by that.
-    @ivar durable: whether what is published there has to be on the disk then.
+    @ivar durable: whether what is done there has to be on the disk then.
     @ivar roots: open its store.
     @ivar quotas: count what is kept; C{None} where nothing is counted.
     """
@@ -129,11 +120,11 @@ class Place:
                         "the policy of this service does not allow to make the directories above.",
                         decision.reason,
                     )
-        self.store.makeDirectory(self.parts, mode, parents)
+        self.store.makeDirectory(self.parts, mode, parents, self.durable)
 
     def remove(self) -> None:
         """Remove what is here, and count it for nobody; this blocks."""
-        self.store.remove(self.parts)
+        self.store.remove(self.parts, self.durable)
         if self.quotas is not None:
             self.quotas.removed(self.root, self.parts)
 
@@ -178,15 +169,19 @@ class Move:
         source, target = self.source, self.target
         target.requireCounted()
         if target.quotas is None:
-            source.store.rename(source.parts, target.parts, clobber)
+            self._rename(clobber)
             return
         id = target.quotas.beginRename(
             target.owner, target.root, source.parts, target.parts, target.allowance
         )
         try:
-            source.store.rename(source.parts, target.parts, clobber)
+            self._rename(clobber)
         finally:
             target.quotas.endRename(id)
+
+    def _rename(self, clobber: bool) -> None:
+        source, target = self.source, self.target
+        source.store.rename(source.parts, target.parts, clobber, target.durable)
 
     def _requireAll(self) -> None:
         """Ask about all that is in a directory: by its new name it may be open to others."""
@@ -243,7 +238,7 @@ class Permit:
         @param roots: the service's own root, and those of rules.
         @param writable: whether everything may be changed, too, where there is no policy.
         @param durable: whether every file is to be on the disk once it is published, whatever its
-            sender asks for.
+            sender asks for, and so is each change of a name.
         @param allowance: what one identity may keep, where no rule says.
         @param quotas: counts that; without it nothing is counted, and what has to be is refused.
         """
@@ -262,7 +257,7 @@ class Permit:
         @param address: its address, for the audit log.
         @return: decides.
         """
-        return Access(self, identity, address)
+        return Access(self, self._oversight, identity, address)
 
     def open(self) -> None:
         """
@@ -317,6 +312,19 @@ class Permit:
             partial(self.decide, identity, "write"),
         )
 
+    def move(
+        self, source: Place, target: Place, below: Callable[[Parts, Parts], Decision | None]
+    ) -> Move:
+        """
+        Let a name be changed.
+
+        @param source: what has the name.
+        @param target: where it will be.
+        @param below: tells what denies to move something that is in it, if anything does.
+        @return: to be made.
+        """
+        return Move(source, target, below)
+
     def rootOf(self, decision: Decision) -> str:
         """
         Tell by which root a name is looked up.
@@ -333,211 +341,3 @@ class Permit:
     def guarded(self) -> bool:
         """Whether a policy decides."""
         return self._oversight.guarded
-
-
-class Access:
-    """
-    Decides for one peer, and writes down what it does.
-
-    Each request fires once it is in the audit log, and fails with L{Denied}, L{InvalidName} or
-    L{AuditUnavailable}; then nothing may be done.
-
-    @ivar identity: who the peer is.
-    @ivar address: its address.
-    """
-
-    def __init__(self, permit: Permit, identity: Identity, address: str) -> None:
-        """
-        @param permit: decides.
-        @param identity: who the peer is.
-        @param address: its address.
-        """
-        self.identity = identity
-        self.address = address
-        self._permit = permit
-        self._oversight = permit._oversight
-
-    # What is asked.
-
-    def read(self, name: bytes) -> Deferred[Place]:
-        """
-        Ask to read a file, also for its digest.
-
-        @param name: as the peer has written it.
-        @return: fires with where it is.
-        """
-        return self._begin("files.read", "read", name)
-
-    def list(self, name: bytes) -> Deferred[Place]:
-        """
-        Ask to look at a file or into a directory.
-
-        @param name: as the peer has written it.
-        @return: fires with where it is; of what is in it L{shows} tells what may be told.
-        """
-        return self._begin("files.list", "read", name)
-
-    def write(self, name: bytes, size: int) -> Deferred[Place]:
-        """
-        Ask to write a file; L{wrote} comes after that.
-
-        @param name: as the peer has written it.
-        @param size: its bytes.
-        @return: fires with where it may be.
-        """
-        return self._begin("files.write.start", "write", name, size=size)
-
-    def makeDirectory(self, name: bytes) -> Deferred[Place]:
-        """
-        Ask to make a directory.
-
-        @param name: as the peer has written it.
-        @return: fires with where it may be.
-        """
-        return self._begin("files.mkdir", "write", name)
-
-    def remove(self, name: bytes) -> Deferred[Place]:
-        """
-        Ask to remove a file or directory.
-
-        @param name: as the peer has written it.
-        @return: fires with where it is.
-        """
-        return self._begin("files.remove", "delete", name)
-
-    def change(self, name: bytes, mode: int | None, mtime: int | None) -> Deferred[Place]:
-        """
-        Ask to change what is known of a file or directory.
-
-        @param name: as the peer has written it.
-        @param mode: permission bits; C{None} to leave them.
-        @param mtime: in nanoseconds since 1970; C{None} to leave it.
-        @return: fires with where it is.
-        """
-        told: dict[str, Value] = {}
-        if mode is not None:
-            told["mode"] = f"{mode:o}"
-        if mtime is not None:
-            told["mtime"] = mtime
-        return self._begin("files.change", "write", name, **told)
-
-    def rename(self, name: bytes, to: bytes) -> Deferred[Move]:
-        """
-        Ask to give a file or directory another name: to delete it here, and to write it there.
-
-        What may not be read here cannot get a name by which it may be.
-
-        @param name: as the peer has written it.
-        @param to: the new one, likewise.
-        @return: fires with what to make.
-        """
-        told: dict[str, Value] = {"path": _shown(name), "to": _shown(to)}
-        try:
-            source, target = split(name), split(to)
-        except InvalidName as error:
-            return self._refuse("files.rename", error, **told)
-        told = {"path": join(source), "to": join(target)}
-        here = self._permit.decide(self.identity, "delete", source)
-        there = self._permit.decide(self.identity, "write", target)
-        denied = self._moveDenied(source, target, here, there)
-        if denied is None and self._permit.rootOf(here) != self._permit.rootOf(there):
-            return self._refuse("files.rename", Denied(APART), **told)
-        begun = self._oversight.begin(
-            "files.rename", denied or here, peer=self.address, identity=self.identity, **told
-        )
-        place = partial(self._permit.place, self.identity)
-        return begun.addCallback(
-            lambda _: Move(place(here, source), place(there, target), self._moveDenied)
-        )
-
-    def _moveDenied(
-        self,
-        source: Parts,
-        target: Parts,
-        here: Decision | None = None,
-        there: Decision | None = None,
-    ) -> Decision | None:
-        """Tell what denies to move something, if anything does."""
-        decide = self._permit.decide
-        here = here or decide(self.identity, "delete", source)
-        if not here.allowed:
-            return here
-        there = there or decide(self.identity, "write", target)
-        if not there.allowed:
-            return there
-        if self._permit.guarded:
-            hidden = decide(self.identity, "read", source)
-            if not hidden.allowed and decide(self.identity, "read", target).allowed:
-                return hidden
-        return None
-
-    def shows(self, place: Place) -> Callable[[Parts], bool] | None:
-        """
-        Tell what of a directory the peer may know.
-
-        @param place: the directory, as L{list} has given it.
-        @return: given the name of something in it or below it, from the root on, tells whether it
-            may be read, and so is listed; C{None} when all may be. Can be called in a thread.
-        """
-        if not self._permit.guarded:
-            return None
-
-        def shown(parts: Parts) -> bool:
-            decision = self._permit.decide(self.identity, "read", parts)
-            # What is read by that name is another file, when its root is another.
-            return decision.allowed and self._permit.rootOf(decision) == place.root
-
-        return shown
-
-    # What was done.
-
-    def wrote(self, place: Place, size: int, digest: bytes) -> None:
-        """
-        Write down that a file was published.
-
-        @param place: which.
-        @param size: its bytes.
-        @param digest: its digest.
-        """
-        self._oversight.note(
-            "files.write",
-            peer=self.address,
-            identity=self.identity,
-            path=place.name,
-            size=size,
-            digest=digest.hex(),
-        )
-
-    # Deciding and writing down.
-
-    def _begin(self, act: str, action: Action, name: bytes, **told: Value) -> Deferred[Place]:
-        try:
-            parts = split(name)
-        except InvalidName as error:
-            return self._refuse(act, error, path=_shown(name), **told)
-        decision = self._permit.decide(self.identity, action, parts)
-        begun = self._oversight.begin(
-            act,
-            decision,
-            peer=self.address,
-            identity=self.identity,
-            path=join(parts),
-            **told,
-        )
-        return begun.addCallback(lambda _: self._permit.place(self.identity, decision, parts))
-
-    def _refuse(self, act: str, error: NetsuiteError, **told: Value) -> Deferred[Any]:
-        """Write down that somebody has tried what can never be."""
-        decision = Decision(False, error.sentence, False)
-        begun = self._oversight.begin(
-            act, decision, peer=self.address, identity=self.identity, **told
-        )
-
-        def refuse(denied: Failure) -> NoReturn:
-            raise error
-
-        return begun.addErrback(refuse)
-
-
-def _shown(name: bytes) -> bytes:
-    return b"/" + name.lstrip(b"/")

@@ -393,22 +393,12 @@ def openSource(local: Local) -> Small | Source:
 
     @param local: which.
     @return: all of it, or what has to be closed.
-    @raise SourceChanged: when a small one changed while it was read.
     """
-    source = local.store.source(local.parts)
-    try:
-        attributes = source.attributes
-        if attributes.size > SMALL:
-            return source
-        data = source.read(0, attributes.size)
-        same = source.unchanged()
-    except BaseException:
-        source.close()
-        raise
-    source.close()
-    if not same:
-        raise SourceChanged(f"{shown(join(local.parts))} changed while it was read; send it again.")
-    return Small(attributes, data, digestOf(data))
+    found = local.store.readWhole(local.parts, SMALL)
+    if isinstance(found, tuple):
+        attributes, data = found
+        return Small(attributes, data, digestOf(data))
+    return found
 
 
 def readsFor(session: FilesSession, source: Source) -> bool:

@@ -4,28 +4,30 @@ What the service does on a disk for requests that are done in one go; all of it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from twisted_netsuite.errors import Corrupted, NetsuiteError, NotFound, SourceChanged
-from twisted_netsuite.files.answers import factsOf
-from twisted_netsuite.files.digests import chunks, combined, digestOf
+from twisted.python.failure import Failure
+
+from twisted_netsuite.errors import Corrupted, Denied, NetsuiteError, SourceChanged
+from twisted_netsuite.files.answers import errorOf, factsOf
+from twisted_netsuite.files.digests import digestOf
 from twisted_netsuite.files.messages import (
-    LIST_BYTES,
-    LIST_ENTRIES,
+    BUNDLE_BYTES,
     Change,
     Facts,
     Get,
-    Listed,
+    GetBundle,
     MakeDirectory,
     Put,
+    PutBundle,
     Remove,
     Rename,
     Stat,
 )
 from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.permit import Move, Place
-from twisted_netsuite.files.store import Attributes, Entry, Source, Store, Wanted
+from twisted_netsuite.files.store import Attributes, Wanted
 from twisted_netsuite.files.uploads import Begun
 
 #: Bytes of a file that is read at once and answered whole: what the C library gives without new
@@ -34,6 +36,9 @@ SMALL = 112 * 1024
 
 #: Tells whether who asks may know that there is something of that name.
 Shows = Callable[[Parts], bool]
+
+#: Where a file of a bundle is, or why nothing may be done with it.
+Placed = Place | NetsuiteError
 
 
 @dataclass(frozen=True)
@@ -51,62 +56,168 @@ class Small:
     digest: bytes
 
 
-def carryOut(record: Stat | MakeDirectory | Remove | Change, place: Place) -> Facts | None:
+#: A file of a bundle: whole, or what it is where it is too large, or why it is not there.
+Read = Small | Attributes | NetsuiteError
+
+
+def carryOut(
+    record: Stat | MakeDirectory | Remove | Change, place: Place, shows: Shows | None
+) -> Facts | None:
     """
     Do what is asked of one name.
 
     @param record: the request.
     @param place: where it is.
-    @return: what it is then, if it still is.
+    @param shows: tells which names may be known; C{None} when all may be.
+    @return: what it is then, if it still is, and may be known.
+    @raise Denied: when the root itself is to be changed.
     """
     store, parts = place.store, place.parts
     match record:
         case MakeDirectory():
             place.makeDirectory(record.mode, record.parents)
         case Change():
+            if not parts:
+                raise Denied("The root is its operator's; only what is in it can be changed.")
             store.change(parts, record.mode, record.mtime)
         case Remove():
             place.remove()
             return None
+    if shows is not None and not shows(parts):
+        return None
     return factsOf(store.stat(parts))
 
 
-def rename(record: Rename, move: Move) -> Facts:
+def rename(record: Rename, move: Move, shows: Shows | None) -> Facts | None:
     """
     Give something another name.
 
     @param record: the request.
     @param move: allows it.
-    @return: what it is then.
+    @param shows: tells which names may be known; C{None} when all may be.
+    @return: what it is then, if it may be known.
     """
     move.make(record.clobber)
+    if shows is not None and not shows(move.target.parts):
+        return None
     return factsOf(move.target.store.stat(move.target.parts))
 
 
-def openFile(record: Get, place: Place) -> Small | Source:
+def openFile(record: Get, place: Place) -> Small | Place:
     """
-    Open a file, and read it when it is small.
+    Read a file when it is small.
 
     @param record: the request.
     @param place: where it is.
-    @return: all of it, or what has to be closed.
+    @return: all of it, or where it is: it is opened when its turn comes, as many may wait.
     @raise SourceChanged: when it is not the version that was asked for.
     """
-    source = place.store.source(place.parts)
+    whole = not record.first and record.count in (None, 1)
+    return _wholeOr(place, record.version, SMALL if whole else -1) or place
+
+
+def openToDigest(place: Place) -> Small | Place:
+    """
+    Read a file whose digest is wanted, when it is small.
+
+    @param place: where it is.
+    @return: all of it, or where it is.
+    """
+    return _wholeOr(place, None, SMALL) or place
+
+
+def _wholeOr(place: Place, version: bytes | None, limit: int) -> Small | None:
+    found = place.store.readWhole(place.parts, limit)
+    if isinstance(found, tuple):
+        attributes, data = found
+        requireVersion(attributes, version)
+        return Small(attributes, data, digestOf(data))
     try:
-        attributes = source.attributes
-        if record.version is not None and record.version != attributes.version:
-            raise SourceChanged("The file has changed since it was looked at; begin anew.")
-        whole = not record.first and record.count in (None, 1)
-        if attributes.size > SMALL or not whole:
-            return source
-        data = source.read(0, attributes.size)
-        small = Small(attributes, data, digestOf(data))
-    except BaseException:
-        source.close()
-        raise
-    source.close()
-    return small
+        requireVersion(found.attributes, version)
+    finally:
+        found.close()
+    return None
+
+
+def readBundle(record: GetBundle, placed: Sequence[Placed]) -> list[Read]:
+    """
+    Read small files.
+
+    @param record: the request.
+    @param placed: where each is.
+    @return: each whole; of one that is too large what it is; or why it is not there.
+    """
+    found: list[Read] = []
+    room = BUNDLE_BYTES
+    for chosen, place in zip(record.files, placed, strict=True):
+        try:
+            small = _small(_found(place), chosen.version, room)
+        except Exception:
+            found.append(errorOf(Failure()))
+            continue
+        found.append(small)
+        if isinstance(small, Small):
+            room -= len(small.data)
+    return found
+
+
+def _found(place: Placed) -> Place:
+    if isinstance(place, NetsuiteError):
+        raise place
+    return place
+
+
+def _small(place: Place, version: bytes | None, room: int) -> Small | Attributes:
+    found = place.store.readWhole(place.parts, room)
+    if isinstance(found, tuple):
+        attributes, data = found
+        requireVersion(attributes, version)
+        return Small(attributes, data, digestOf(data))
+    found.close()
+    return found.attributes
+
+
+def requireVersion(attributes: Attributes, version: bytes | None) -> None:
+    """
+    Require that a file is what was asked for.
+
+    @param attributes: what is known of it.
+    @param version: which one was asked for; C{None} for any.
+    @raise SourceChanged: when it is another.
+    """
+    if version is not None and version != attributes.version:
+        raise SourceChanged("The file has changed since it was looked at; begin anew.")
+
+
+def publishBundle(
+    record: PutBundle, pieces: list[bytes], placed: Sequence[Placed]
+) -> list[Attributes | NetsuiteError]:
+    """
+    Write small files.
+
+    @param record: the request.
+    @param pieces: their contents, one behind the other.
+    @param placed: where each goes.
+    @return: what each is then, or why it is not.
+    """
+    data = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+    made: list[Attributes | NetsuiteError] = []
+    start = 0
+    for offered, place in zip(record.files, placed, strict=True):
+        end = start + offered.size
+        wanted = Wanted(
+            size=offered.size,
+            mtime=offered.mtime,
+            mode=offered.mode,
+            clobber=record.clobber,
+            durable=record.durable,
+        )
+        try:
+            made.append(_publish(_found(place), wanted, bytes(data[start:end]), offered.digest))
+        except Exception:
+            made.append(errorOf(Failure()))
+        start = end
+    return made
 
 
 def publish(record: Put, place: Place, pieces: list[bytes], digest: bytes) -> Attributes:
@@ -121,16 +232,21 @@ def publish(record: Put, place: Place, pieces: list[bytes], digest: bytes) -> At
     @raise Corrupted: when they have another.
     """
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return _publish(place, wantedBy(record), data, digest)
+
+
+def _publish(place: Place, wanted: Wanted, data: bytes, digest: bytes) -> Attributes:
     if digestOf(data) != digest:
         raise Corrupted("The file came with other contents than its digest says; send it again.")
-    begun = begin(record, place)
+    wanted = _asPlaced(wanted, place)
+    reservation = place.reserve(wanted.size)
     try:
-        begun.target.write(0, [data])
-        begun.target.chunkWritten(0, digest)
+        attributes = place.store.publishWhole(place.parts, wanted, data)
     except BaseException:
-        begun.end(keep=False)
+        reservation.release()
         raise
-    return begun.commit(digest)
+    reservation.publish(attributes.size)
+    return attributes
 
 
 def begin(record: Put, place: Place) -> Begun:
@@ -141,8 +257,8 @@ def begin(record: Put, place: Place) -> Begun:
     @param place: where it goes.
     @return: the file.
     """
-    wanted = wantedBy(record, place.durable)
-    reservation = place.reserve(record.size, wanted.source)
+    wanted = _asPlaced(wantedBy(record), place)
+    reservation = place.reserve(wanted.size, wanted.source)
     try:
         target = place.store.target(place.parts, wanted, place.owner)
     except BaseException:
@@ -151,12 +267,17 @@ def begin(record: Put, place: Place) -> Begun:
     return Begun(target, reservation, place)
 
 
-def wantedBy(record: Put, durable: bool) -> Wanted:
+def _asPlaced(wanted: Wanted, place: Place) -> Wanted:
+    if place.durable and not wanted.durable:
+        return replace(wanted, durable=True)
+    return wanted
+
+
+def wantedBy(record: Put) -> Wanted:
     """
     Read what is to be published.
 
     @param record: the request.
-    @param durable: whether it has to be on the disk, whatever the request says.
     @return: what it says.
     """
     return Wanted(
@@ -166,109 +287,6 @@ def wantedBy(record: Put, durable: bool) -> Wanted:
         clobber=record.clobber,
         replaces=record.replaces,
         source=None if record.follows else record.source,
-        durable=record.durable or durable,
+        durable=record.durable,
         room=record.room,
     )
-
-
-def digest(place: Place) -> tuple[Facts, bytes]:
-    """
-    Digest a file.
-
-    @param place: where it is.
-    @return: what is known of it, and its digest.
-    @raise SourceChanged: when it changes meanwhile.
-    """
-    return _digest(place.store, place.parts)
-
-
-def _digest(store: Store, parts: Parts) -> tuple[Facts, bytes]:
-    source = store.source(parts)
-    try:
-        size = source.attributes.size
-        found = combined([source.digest(index) for index in range(chunks(size))])
-        if not source.unchanged():
-            raise SourceChanged("The file changes while it is digested; try again later.")
-        return factsOf(source.attributes), found
-    finally:
-        source.close()
-
-
-def listed(place: Place, shows: Shows | None) -> Iterator[tuple[Listed, ...]]:
-    """
-    List a directory.
-
-    @param place: where it is.
-    @param shows: tells which names may be known; C{None} when all may be.
-    @return: the entries, in pieces that fit into a record.
-    """
-    parts = place.parts
-    # Not before the first piece is asked for, in a thread.
-    yield from _inPieces(
-        Listed(name=entry.name, facts=factsOf(entry.attributes))
-        for entry in place.store.list(parts)
-        if shows is None or shows((*parts, entry.name))
-    )
-
-
-def manifest(place: Place, shows: Shows | None, digests: bool) -> Iterator[tuple[Listed, ...]]:
-    """
-    List a directory and all below it.
-
-    @param place: where it is.
-    @param shows: tells which names may be known; C{None} when all may be.
-    @param digests: whether to digest files.
-    @return: the entries, in pieces that fit into a record.
-    """
-    yield from _inPieces(_below(place.store, place.parts, shows, digests))
-
-
-def _below(store: Store, top: Parts, shows: Shows | None, digests: bool) -> Iterator[Listed]:
-    directories = [top]
-    while directories:
-        here = directories.pop()
-        for entry in _entries(store, here, top=here == top):
-            parts = (*here, entry.name)
-            if shows is not None and not shows(parts):
-                continue
-            directory = entry.attributes.kind == "directory"
-            if directory:
-                directories.append(parts)
-            yield Listed(
-                name=b"/".join(parts[len(top) :]),
-                facts=factsOf(entry.attributes),
-                digest=_digestOf(store, parts) if digests and not directory else None,
-            )
-
-
-def _entries(store: Store, parts: Parts, top: bool) -> Iterator[Entry]:
-    """
-    One that has vanished since it was listed holds nothing. One that cannot be read ends the list:
-    whoever takes what is not listed for removed would lose what is there.
-    """
-    try:
-        yield from store.list(parts)
-    except NotFound:
-        if top:
-            raise
-
-
-def _digestOf(store: Store, parts: Parts) -> bytes | None:
-    """What cannot be read has no digest."""
-    try:
-        return _digest(store, parts)[1]
-    except NetsuiteError:
-        return None
-
-
-def _inPieces(entries: Iterator[Listed]) -> Iterator[tuple[Listed, ...]]:
-    piece: list[Listed] = []
-    size = 0
-    for entry in entries:
-        piece.append(entry)
-        size += len(entry.name)
-        if len(piece) == LIST_ENTRIES or size >= LIST_BYTES:
-            yield tuple(piece)
-            piece, size = [], 0
-    if piece:
-        yield tuple(piece)

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from threading import RLock
 from typing import ClassVar
 
@@ -25,7 +25,10 @@ from twisted.logger import Logger
 from twisted_netsuite.errors import LimitExceeded, NetsuiteError, StorageFailed
 from twisted_netsuite.files.allowance import Allowance, Sum
 from twisted_netsuite.files.names import Parts, join, split
-from twisted_netsuite.files.quotaledger import Owned, QuotaLedger, Renaming, Upload, reasonOf
+from twisted_netsuite.files.quotaledger import QuotaLedger, reasonOf
+from twisted_netsuite.files.quotarecords import Owned, Renaming, Upload
+from twisted_netsuite.files.quotasums import Sums
+from twisted_netsuite.files.reservation import Reservation
 from twisted_netsuite.files.store import Attributes
 
 #: Files that are looked at again before somebody is refused: some ten milliseconds.
@@ -34,9 +37,6 @@ MAX_LOOKED = 512
 #: Seconds until all files of somebody are looked at again: who is refused and tries on and on
 #: keeps the disk no busier than that.
 LOOK_PAUSE = 1.0
-
-#: Identities whose sums are in memory, and for each of them rules; others are summed up again.
-MAX_SUMMED, MAX_RULES = 256, 64
 
 #: Seconds that what is left of an upload counts, if the store does not say how long it is kept.
 KEEP = 7 * 24 * 3600.0
@@ -67,7 +67,7 @@ class Quotas:
         self._keep = keep
         self._lock = RLock()
         self._look: Look = lambda root, parts: None
-        self._sums: OrderedDict[tuple[str, str], dict[tuple[str, ...] | None, Sum]] = OrderedDict()
+        self._sums = Sums(self._ledger.counted)
         #: Those that are under way; the ledger may have others, after a crash or a failure.
         self._uploads: dict[int, Upload] = {}
         self._renamings: dict[int, Renaming] = {}
@@ -155,7 +155,7 @@ class Quotas:
             self._add(upload)
             ledger.commit()
             self._uploads[id] = upload
-            return Reservation(self, id)
+            return Reservation(partial(self.settle, id))
 
     def _newId(self) -> int:
         # Never one that was used before: who has it may still ask for something.
@@ -205,11 +205,11 @@ class Quotas:
 
     def _add(self, upload: Upload) -> None:
         self._ledger.add(upload)
-        self._count(upload.owner, upload.root, upload.name, upload.bytes, upload.files)
+        self._sums.count(upload.owner, upload.root, upload.name, upload.bytes, upload.files)
 
     def _drop(self, upload: Upload) -> None:
         self._ledger.drop(upload.id)
-        self._count(upload.owner, upload.root, upload.name, -upload.bytes, -upload.files)
+        self._sums.count(upload.owner, upload.root, upload.name, -upload.bytes, -upload.files)
 
     # Other changes.
 
@@ -253,7 +253,7 @@ class Quotas:
         self, renaming: Renaming, allowance: Allowance, seen: Attributes | None
     ) -> tuple[int, int]:
         """Tell how much of what is moved counts for the owner only then."""
-        sums = self._sum(renaming.owner, renaming.root, allowance)
+        sums = self._sums.sum(renaming.owner, renaming.root, allowance)
         bytes = files = 0
         for file, new in self._moves(renaming, seen):
             allowance.requireSize(file.size)
@@ -310,13 +310,13 @@ class Quotas:
             ledger.renameUpload(upload.id, new)
             if upload.id in self._uploads:
                 self._uploads[upload.id] = replace(upload, name=new)
-            self._count(upload.owner, root, upload.name, -upload.bytes, -upload.files)
-            self._count(upload.owner, root, new, upload.bytes, upload.files)
+            self._sums.count(upload.owner, root, upload.name, -upload.bytes, -upload.files)
+            self._sums.count(upload.owner, root, new, upload.bytes, upload.files)
 
     def _own(self, root: str, name: bytes, owner: str, size: int) -> None:
         self._disown(root, name)
         self._ledger.own(root, name, owner, size)
-        self._count(owner, root, name, size, 1)
+        self._sums.count(owner, root, name, size, 1)
         # After a crash this file is not to be taken for theirs.
         for upload in self._uploads.values():
             if upload.name == name and upload.root == root:
@@ -328,7 +328,7 @@ class Quotas:
         found = self._ledger.file(root, name)
         if found is not None:
             self._ledger.disown(root, name)
-            self._count(found.owner, root, name, -found.size, -1)
+            self._sums.count(found.owner, root, name, -found.size, -1)
 
     # Sums.
 
@@ -343,35 +343,15 @@ class Quotas:
         @raise StorageFailed: when the ledger cannot be read.
         """
         with self._using():
-            sums = self._sum(owner, root, allowance)
+            sums = self._sums.sum(owner, root, allowance)
             return sums.bytes, sums.files
-
-    def _sum(self, owner: str, root: str, allowance: Allowance) -> Sum:
-        rules = self._sums.setdefault((owner, root), {})
-        self._sums.move_to_end((owner, root))
-        if len(self._sums) > MAX_SUMMED:
-            self._sums.popitem(last=False)
-        paths = allowance.paths
-        key = None if paths is None else tuple(path.text for path in paths)
-        if key not in rules:
-            if len(rules) >= MAX_RULES:
-                rules.clear()
-            sums = Sum(paths)
-            for counted in self._ledger.counted(owner, root):
-                sums.add(*counted)
-            rules[key] = sums
-        return rules[key]
-
-    def _count(self, owner: str, root: str, name: bytes, bytes: int, files: int) -> None:
-        for sums in self._sums.get((owner, root), {}).values():
-            sums.add(name, bytes, files)
 
     def _require(
         self, owner: str, root: str, name: bytes, allowance: Allowance, bytes: int, files: int
     ) -> None:
         if not allowance.counted:
             return
-        sums = self._sum(owner, root, allowance)
+        sums = self._sums.sum(owner, root, allowance)
         try:
             sums.require(allowance, bytes, files)
         except LimitExceeded:
@@ -445,39 +425,3 @@ class Quotas:
         for renaming in self._ledger.renamings():
             if renaming.id not in self._renamings:
                 self._settleRenaming(renaming)
-
-
-class Reservation:
-    """Room for one file. What is called first holds; all of it blocks, and nothing fails."""
-
-    def __init__(self, quotas: Quotas | None, id: int = 0) -> None:
-        """
-        @param quotas: has given it; C{None} where nothing is counted.
-        @param id: its number there.
-        """
-        self._quotas = quotas
-        self._id = id
-
-    def publish(self, size: int) -> None:
-        """
-        Count the file, which was published.
-
-        @param size: its bytes.
-        """
-        self._settle(size, False)
-
-    def keep(self) -> None:
-        """Count what is kept for another try, until the store cleans that away."""
-        self._settle(None, True)
-
-    def release(self) -> None:
-        """Count nothing: nothing of it was kept."""
-        self._settle(None, False)
-
-    def _settle(self, size: int | None, keep: bool) -> None:
-        if self._quotas is not None:
-            self._quotas.settle(self._id, size, keep)
-
-
-#: Where nothing is counted.
-FREE = Reservation(None)

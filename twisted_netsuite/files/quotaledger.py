@@ -11,120 +11,15 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twisted_netsuite.errors import ConfigurationError
+from twisted_netsuite.files.quotarecords import SCHEMA, VERSION, Owned, Renaming, Upload
 from twisted_netsuite.trust.durable import DurableDirectory
 
 #: Seconds to wait for somebody who looks at the ledger with a program of SQLite's.
 BUSY_TIMEOUT = 5.0
-
-#: What is there in the beginning.
-SCHEMA = (
-    """
-    CREATE TABLE file (
-        root BLOB NOT NULL,
-        name BLOB NOT NULL,
-        owner TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        PRIMARY KEY (root, name)
-    ) WITHOUT ROWID
-    """,
-    "CREATE INDEX fileOwner ON file (owner, root, name)",
-    """
-    CREATE TABLE upload (
-        id INTEGER PRIMARY KEY,
-        root BLOB NOT NULL,
-        name BLOB NOT NULL,
-        owner TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        source BLOB,
-        before BLOB,
-        bytes INTEGER NOT NULL,
-        files INTEGER NOT NULL,
-        expires REAL
-    )
-    """,
-    "CREATE INDEX uploadName ON upload (root, name)",
-    """
-    CREATE TABLE move (
-        id INTEGER PRIMARY KEY,
-        root BLOB NOT NULL,
-        name BLOB NOT NULL,
-        target BLOB NOT NULL,
-        owner TEXT NOT NULL
-    )
-    """,
-)
-
-#: Of the schema; it stands in the database.
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Upload:
-    """
-    A file that is being written, or of which something is kept for another try.
-
-    @ivar id: its number.
-    @ivar root: the whole path of the root.
-    @ivar name: from there on.
-    @ivar owner: whose it will be.
-    @ivar size: its bytes.
-    @ivar source: as L{store.Wanted} has it.
-    @ivar before: the version of what had the name when it was begun; C{None} when nothing had.
-    @ivar bytes: what it counts: less than its size while it is to replace a file of its owner.
-    @ivar files: likewise 1 or 0.
-    @ivar expires: until when it is kept, in seconds since 1970; C{None} while it is written.
-    """
-
-    id: int
-    root: str
-    name: bytes
-    owner: str
-    size: int
-    source: bytes | None
-    before: bytes | None
-    bytes: int
-    files: int
-    expires: float | None = None
-
-
-@dataclass(frozen=True)
-class Renaming:
-    """
-    A change of a name that is being made.
-
-    @ivar id: its number.
-    @ivar root: the whole path of the root.
-    @ivar name: from there on.
-    @ivar target: the new name.
-    @ivar owner: who makes it.
-    """
-
-    id: int
-    root: str
-    name: bytes
-    target: bytes
-    owner: str
-
-
-@dataclass(frozen=True)
-class Owned:
-    """
-    A file that somebody keeps.
-
-    @ivar name: from the root on.
-    @ivar owner: whose it is; empty for nobody's.
-    @ivar size: its bytes.
-    """
-
-    name: bytes
-    owner: str
-    size: int
-
 
 _INSERT = "INSERT INTO upload VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPLOAD = "SELECT * FROM upload WHERE "

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import Conflict, NetsuiteError, ProtocolError
 from twisted_netsuite.files.answers import errorOf, factsOf
+from twisted_netsuite.files.chunk import Chunk
 from twisted_netsuite.files.disk import STEP
 from twisted_netsuite.files.machine import Effect, Input, State, receivingMachine
 from twisted_netsuite.files.messages import (
@@ -26,7 +27,7 @@ from twisted_netsuite.files.messages import (
     Ready,
 )
 from twisted_netsuite.files.store import Attributes
-from twisted_netsuite.files.uploads import Chunk, Upload
+from twisted_netsuite.files.uploads import Upload
 from twisted_netsuite.wire.session import Record
 
 #: What a chunk's bytes come as.
@@ -266,10 +267,11 @@ class Receiving:
         self._close(Done(id=self.id, facts=factsOf(attributes), digest=digest), Input.DONE)
 
     def _notPublished(self, failure: Failure) -> None:
-        self._upload = None
+        upload, self._upload = self._upload, None
         # What came first tells why the rest could not be.
         error = self._fault or errorOf(failure)
-        self._close(self._carrier.failed(self.id, error, False), Input.FAILED)
+        kept = self._main and upload is not None and upload.kept
+        self._close(self._carrier.failed(self.id, error, kept), Input.FAILED)
 
     def _letGo(self) -> Upload | None:
         """Be done with the file: what is missing of a chunk, others may bring."""
@@ -306,7 +308,7 @@ class Receiving:
         if upload is None or upload.over:
             stopped(False)
         elif self._main:
-            upload.end(keep).addErrback(errorOf).addBoth(lambda _: stopped(keep))
+            upload.end(keep).addErrback(errorOf).addBoth(lambda _: stopped(upload.kept))
         else:
             upload.written().addBoth(lambda _: stopped(False))
 

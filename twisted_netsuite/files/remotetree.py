@@ -55,7 +55,7 @@ class RemoteTree:
         @param entry: which; it was checked by L{Intake}, or comes from a tree at this end.
         @return: its name at the server.
         """
-        return self._before + entry.name if entry.name else self._top
+        return self.before + entry.name if entry.name else self._top
 
     async def look(self, patterns: Patterns) -> Found:
         """
@@ -147,8 +147,8 @@ class RemoteTree:
         return join(split(self.name))
 
     @cached_property
-    def _before(self) -> bytes:
-        """What stands before the names in it."""
+    def before(self) -> bytes:
+        """What stands before the names in it, at the server."""
         return b"/" if self.isRoot else self._top + b"/"
 
     @property

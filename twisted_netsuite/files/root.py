@@ -30,7 +30,7 @@ from twisted_netsuite.errors import (
     StorageFailed,
 )
 from twisted_netsuite.files import openat2
-from twisted_netsuite.files.names import MAX_DEPTH, RESERVED, Parts, join, requirePart
+from twisted_netsuite.files.names import MAX_DEPTH, MAX_PART, RESERVED, Parts, join, requirePart
 from twisted_netsuite.wire.text import decodeText
 
 #: C{"inside"}: symbolic links are followed as long as all of the way is below the root.
@@ -110,6 +110,15 @@ class Root:
 
     # Names that were taken apart.
 
+    def require(self, parts: Parts) -> None:
+        """
+        Require that a name can be one here.
+
+        @param parts: the name.
+        @raise InvalidName: when it cannot.
+        """
+        _pathOf(parts)
+
     def find(self, parts: Parts, follow: bool = True) -> int:
         """
         Find what has a name, without opening it: a device or a FIFO would notice that.
@@ -144,7 +153,7 @@ class Root:
         @raise InvalidName: when the name can be none here, also for its last part.
         @raise OSError: from the system.
         """
-        requirePart(parts[-1])
+        _pathOf(parts[-1:])
         return self.directory(parts[:-1]) if read else self.find(parts[:-1])
 
     def regular(self, parts: Parts) -> tuple[int, os.stat_result]:
@@ -167,13 +176,12 @@ class Root:
             os.close(found)
 
     def _open(self, parts: Parts, flags: int, follow: bool) -> int:
-        for part in parts:
-            requirePart(part)
+        path = _pathOf(parts)
         if self._kernel:
             # Links are left to the walk, which sees where they lead: not to what is reserved.
             walked = (errno.EAGAIN, errno.ELOOP) if self.links == "inside" else (errno.EAGAIN,)
             try:
-                return openat2.openBeneath(self._descriptor, b"/".join(parts) or b".", flags)
+                return openat2.openBeneath(self._descriptor, path or b".", flags)
             except OSError as error:
                 if error.errno not in walked:
                     raise
@@ -237,6 +245,21 @@ class Root:
         except OSError as error:
             raise _classicRefusal(error) from error
         return OpenFile(descriptor, status.st_size)
+
+
+def _pathOf(parts: Parts) -> bytes:
+    """Put a name together, if it can be one; what is plain is not looked at part by part."""
+    path = b"/".join(parts)
+    if (
+        len(path) > MAX_PART
+        or path.count(b"/") + 1 != len(parts)
+        or b"\0" in path
+        or b"//" in (around := b"/%b/" % path)
+        or b"/." in around
+    ):
+        for part in parts:
+            requirePart(part)
+    return path
 
 
 def _enter(way: list[int], part: bytes, more: bool) -> bytes | None:

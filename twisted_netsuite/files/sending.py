@@ -4,7 +4,7 @@ A list, or a file, that is sent over one session: in what pieces, and until when
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,7 +32,8 @@ from twisted_netsuite.files.messages import (
     Holes,
     Listed,
 )
-from twisted_netsuite.files.store import Source
+from twisted_netsuite.files.quick import requireVersion
+from twisted_netsuite.files.store import Attributes, Source
 from twisted_netsuite.net.sendfile import Part
 from twisted_netsuite.wire.session import Record
 
@@ -178,33 +179,27 @@ class Next:
 class FileSending(Sending):
     """A file, or some chunks of it."""
 
-    def __init__(self, asked: Get, source: Source, carrier: Carrier, disk: Disk) -> None:
+    _source: Source
+
+    def __init__(
+        self, asked: Get, open: Callable[[], Source], carrier: Carrier, disk: Disk
+    ) -> None:
         """
         @param asked: which of it.
-        @param source: has it; closed at the end.
+        @param open: opens it, once it is its turn; blocks.
         @param carrier: the session.
         @param disk: does what blocks.
-        @raise ProtocolError: when it has fewer chunks than were asked for.
         """
         super().__init__(asked.id, carrier, disk)
-        self._source = source
-        self._size = source.attributes.size
-        have = chunks(self._size)
-        self._first = asked.first
-        self._behind = have if asked.count is None else asked.first + asked.count
-        if self._behind > have:
-            raise ProtocolError(
-                f"Chunks {self._first} to {self._behind} were asked for, and the file has {have}."
-            )
-
-    def sessionClosed(self) -> None:
-        """The client is gone."""
-        super().sessionClosed()
-        if not self._begun:
-            self._source.close()
+        self._open = open
+        self._asked = asked
+        self._size = self._behind = 0
 
     async def _run(self) -> None:
+        self._requireWanted()
+        self._source = await self._disk.run(self._open)
         try:
+            self._requireChunks()
             self._send(Found(id=self.id, facts=factsOf(self._source.attributes)), Input.FOUND)
             await self._sendAll()
             self._requireWanted()
@@ -214,9 +209,21 @@ class FileSending(Sending):
             self._source.close()
         self._close(Done(id=self.id), Input.DONE)
 
+    def _requireChunks(self) -> None:
+        """Require that it has what was asked for."""
+        asked, attributes = self._asked, self._source.attributes
+        requireVersion(attributes, asked.version)
+        self._size = attributes.size
+        have = chunks(self._size)
+        self._behind = have if asked.count is None else asked.first + asked.count
+        if self._behind > have:
+            raise ProtocolError(
+                f"Chunks {asked.first} to {self._behind} were asked for, and the file has {have}."
+            )
+
     async def _sendAll(self) -> None:
         """Send chunk by chunk, with the next digested while one is sent."""
-        coming = self._look(self._first)
+        coming = self._look(self._asked.first)
         try:
             while coming is not None:
                 found = await coming
@@ -284,7 +291,7 @@ class ListSending(Sending):
     ) -> None:
         """
         @param id: the number of the request.
-        @param entries: in pieces that fit into a record; blocks.
+        @param entries: in pieces that fit into a record, or empty ones for a pause; blocks.
         @param carrier: the session.
         @param disk: does what blocks.
         """
@@ -293,13 +300,43 @@ class ListSending(Sending):
 
     async def _run(self) -> None:
         try:
-            while found := await self._disk.run(next, self._entries, None):
+            while (found := await self._disk.run(next, self._entries, None)) is not None:
                 self._requireWanted()
-                self._send(Entries(id=self.id, entries=found), Input.PART)
-                await self._carrier.ready()
+                if found:
+                    self._send(Entries(id=self.id, entries=found), Input.PART)
+                    await self._carrier.ready()
         finally:
             # What it has open lives in a thread's hands no longer.
             close = getattr(self._entries, "close", None)
             if close is not None:
                 await self._disk.run(close)
         self._close(Done(id=self.id), Input.DONE)
+
+
+class DigestSending(Sending):
+    """The digest of a file, which takes long when that is large."""
+
+    def __init__(
+        self,
+        id: int,
+        steps: Generator[tuple[Attributes, bytes] | None],
+        carrier: Carrier,
+        disk: Disk,
+    ) -> None:
+        """
+        @param id: the number of the request.
+        @param steps: digests it, as L{manifests.digesting} does.
+        @param carrier: the session.
+        @param disk: does what blocks.
+        """
+        super().__init__(id, carrier, disk)
+        self._steps = steps
+
+    async def _run(self) -> None:
+        try:
+            while (found := await self._disk.run(next, self._steps)) is None:
+                self._requireWanted()
+        finally:
+            await self._disk.run(self._steps.close)
+        attributes, digest = found
+        self._close(Done(id=self.id, facts=factsOf(attributes), digest=digest), Input.DONE)

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from twisted_netsuite.files.names import Parts
 
 Kind = Literal["file", "directory"]
 
 
-@dataclass(frozen=True)
-class Attributes:
+class Attributes(NamedTuple):
     """
     What is known of a file or a directory without reading it.
 
@@ -37,8 +36,7 @@ class Attributes:
     version: bytes
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """
     What a directory holds.
 
@@ -127,9 +125,11 @@ class Target(Protocol):
     A file that is being written, and nobody sees.
 
     @ivar size: bytes that it will have.
+    @ivar kept: once it is closed, whether something of it is there for another try.
     """
 
     size: int
+    kept: bool
 
     @property
     def verified(self) -> Mapping[int, bytes]:
@@ -202,6 +202,30 @@ class Store(Protocol):
         @param parts: its name.
         """
 
+    def readWhole(self, parts: Parts, limit: int) -> tuple[Attributes, bytes] | Source:
+        """
+        Read a file, if it is small and holds still; else open it.
+
+        @param parts: its name.
+        @param limit: bytes that it may have at the most.
+        @return: what it is, and all of it, of one version; or the file, as it is larger, or changes
+            just now.
+        """
+
+    def publishWhole(self, parts: Parts, wanted: Wanted, data: bytes) -> Attributes:
+        """
+        Publish a file that is all there. It is as safe as one that is written piece by piece, and
+        takes less time.
+
+        @param parts: its name; its directory has to exist.
+        @param wanted: what it will be, of one chunk at the most; nothing is kept of it for another
+            try, whatever its source.
+        @param data: all of it, which is right: whoever asks for this has seen to that.
+        @return: what it is now.
+        @raise Conflict: when there is something that it may not replace.
+        @raise StorageFailed: when there is not room enough.
+        """
+
     def target(self, parts: Parts, wanted: Wanted, owner: str) -> Target:
         """
         Begin to write a file, or go on where an earlier try of the same source has ended.
@@ -214,29 +238,34 @@ class Store(Protocol):
         @raise StorageFailed: when there is not room enough.
         """
 
-    def makeDirectory(self, parts: Parts, mode: int | None, parents: bool) -> None:
+    def makeDirectory(
+        self, parts: Parts, mode: int | None, parents: bool, durable: bool = False
+    ) -> None:
         """
         Make a directory; one that is there already is left as it is.
 
         @param parts: its name.
         @param mode: permission bits; C{None} for the usual ones.
         @param parents: whether to make those that it is to be in, too.
+        @param durable: whether it is on the disk, and not in memory only, once it is made.
         """
 
-    def rename(self, parts: Parts, to: Parts, clobber: bool) -> None:
+    def rename(self, parts: Parts, to: Parts, clobber: bool, durable: bool = False) -> None:
         """
         Give a file or a directory another name.
 
         @param parts: its name.
         @param to: its new one.
         @param clobber: whether a file that has that name is replaced.
+        @param durable: whether the disk, and not memory only, has the new name then.
         """
 
-    def remove(self, parts: Parts) -> None:
+    def remove(self, parts: Parts, durable: bool = False) -> None:
         """
         Remove a file, or a directory that is empty.
 
         @param parts: its name.
+        @param durable: whether it is gone from the disk then, and not in memory only.
         """
 
     def change(self, parts: Parts, mode: int | None, mtime: int | None) -> None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import (
@@ -24,13 +24,12 @@ from twisted_netsuite.errors import (
     ConnectionFailed,
     NetsuiteError,
     NotFound,
-    SourceChanged,
 )
+from twisted_netsuite.files.carrying import Carriage, Carried, Tree, loads, weigh
 from twisted_netsuite.files.disk import Disk
 from twisted_netsuite.files.entries import TreeEntry, shownName
 from twisted_netsuite.files.flights import Flights, inThread, itsOwn, together
 from twisted_netsuite.files.localtree import Deed, Found, LocalTree
-from twisted_netsuite.files.messages import Facts
 from twisted_netsuite.files.plan import Change, Plan, PlanOptions, Transfer, planOf, toDigest
 from twisted_netsuite.files.progress import (
     MAX_FAILURES,
@@ -42,9 +41,7 @@ from twisted_netsuite.files.progress import (
     Unwatched,
 )
 from twisted_netsuite.files.remotetree import RemoteTree
-from twisted_netsuite.files.transfer import Got, Moved, Sent, Unconfirmed, getFile, putFile
-
-Tree = LocalTree | RemoteTree
+from twisted_netsuite.files.transfer import Unconfirmed
 
 #: Asked before anything is removed; what it returns, or its Deferred fires with, says whether to
 #: go on.
@@ -208,7 +205,14 @@ class _Sync:
             await self._change(opened)
         await self._remove(plan.clear)
         await self._make(plan.make)
-        await Flights(plan.transfer, self._carry, self._carried, _weight).run()
+        options = self._options
+        carriage = Carriage(
+            self._source,
+            self._target,
+            {"clobber": options.clobber, "durable": options.durable, "preserve": True},
+            self._progress,
+        )
+        await Flights(self._loads(plan.transfer), carriage.carry, self._carried, weigh).run()
         await self._change(plan.change)
         if self._outcome.failed:
             # A file that was to come under another name may be here under its old one only.
@@ -257,54 +261,34 @@ class _Sync:
         """Whether a directory that it would be in is not there."""
         return bool(entry.name) and entry.name.rpartition(b"/")[0] in self._unmade
 
-    def _carry(self, each: Transfer) -> Deferred[Got | Sent]:
-        if self._isLost(each.entry):
-            return fail(_lost())
-        moved = _Moved(self._progress)
+    def _loads(self, transfers: Iterable[Transfer]) -> Iterator[list[Transfer]]:
+        """Leave out what has nowhere to go."""
+        there = (each for each in transfers if not self._isLostNow(each))
+        remote = self._source if isinstance(self._source, RemoteTree) else self._target
+        assert isinstance(remote, RemoteTree)
+        return loads(there, len(remote.before))
 
-        def again(failure: Failure) -> Deferred[Got | Sent]:
-            """It has changed since it was listed, or while it came: what it is now is as good."""
-            failure.trap(SourceChanged)
-            moved.undo()
-            return self._begin(each.entry, None, moved)
+    def _isLostNow(self, each: Transfer) -> bool:
+        lost = self._isLost(each.entry)
+        if lost:
+            self._failed(each.entry.name, _lost())
+        return lost
 
-        return self._begin(each.entry, each.entry.facts, moved).addErrback(again)
-
-    def _begin(self, entry: TreeEntry, facts: Facts | None, moved: Moved) -> Deferred[Any]:
-        clobber, durable = self._options.clobber, self._options.durable
-        source, target = self._source, self._target
-        if isinstance(source, RemoteTree) and isinstance(target, LocalTree):
-            return getFile(
-                source.sessions,
-                source.nameOf(entry),
-                target.file(entry),
-                facts=facts,
-                clobber=clobber,
-                preserve=True,
-                durable=durable,
-                moved=moved,
-            )
-        assert isinstance(source, LocalTree) and isinstance(target, RemoteTree)
-        return putFile(
-            target.sessions,
-            source.file(entry),
-            target.nameOf(entry),
-            clobber=clobber,
-            preserve=True,
-            durable=durable,
-            moved=moved,
-        )
-
-    def _carried(self, each: Transfer, result: Got | Sent | Failure) -> None:
+    def _carried(self, load: list[Transfer], result: list[Carried] | Failure) -> None:
         if isinstance(result, Failure):
             if isinstance(result.value, Unconfirmed):
                 # Another run finds out about this file; it is not the one that failed.
                 raise ConnectionFailed(result.value.sentence)
-            self._failed(each.entry.name, itsOwn(result))
+            for each in load:
+                self._failed(each.entry.name, itsOwn(result))
             return
-        self._outcome.files += 1
-        self._outcome.bytes += result.moved
-        self._progress.finished(each.entry.name, each.why)
+        for each, became in zip(load, result, strict=True):
+            if isinstance(became, NetsuiteError):
+                self._failed(each.entry.name, became)
+                continue
+            self._outcome.files += 1
+            self._outcome.bytes += became.moved
+            self._progress.finished(each.entry.name, each.why)
 
     # What could not be done.
 
@@ -332,24 +316,6 @@ class _Sync:
 _HOW: dict[str, How] = {"make": "made", "change": "changed", "remove": "deleted"}
 
 
-class _Moved:
-    """Tells how much of one file is there."""
-
-    __slots__ = ("_count", "_progress")
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._count = 0
-
-    def __call__(self, count: int) -> None:
-        self._count += count
-        self._progress.moved(count)
-
-    def undo(self) -> None:
-        """All of it has to come again."""
-        self(-self._count)
-
-
 def _clash(ours: TreeEntry, theirs: TreeEntry) -> Conflict:
     kind, other = ("directory", "file") if ours.directory else ("file", "directory")
     assert theirs.directory != ours.directory
@@ -358,10 +324,6 @@ def _clash(ours: TreeEntry, theirs: TreeEntry) -> Conflict:
 
 def _lost() -> Conflict:
     return Conflict("The directory that it belongs into could not be made.")
-
-
-def _weight(each: Transfer) -> int:
-    return each.entry.size
 
 
 def _withDigests(entries: list[TreeEntry], digests: dict[bytes, bytes]) -> list[TreeEntry]:

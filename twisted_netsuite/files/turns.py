@@ -16,9 +16,14 @@ class Turns:
         """
         @param most: how many are under way at a time.
         """
-        self._free = most
+        self._most = self._free = most
         self._waiting: deque[Deferred[None]] = deque()
         self._giving = False
+
+    @property
+    def load(self) -> int:
+        """How many are under way, or wait."""
+        return self._most - self._free + len(self._waiting)
 
     def wait(self) -> Deferred[None]:
         """

@@ -5,20 +5,30 @@ A file that is being received, apart from any connection: several may bring its 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from blake3 import blake3
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 
-from twisted_netsuite.errors import Conflict, Corrupted, LimitExceeded, NotFound, ProtocolError
-from twisted_netsuite.files.digests import CHUNK, chunkLength, chunks
+from twisted_netsuite.errors import (
+    Conflict,
+    LimitExceeded,
+    NetsuiteError,
+    NotFound,
+    ProtocolError,
+)
+from twisted_netsuite.files.answers import errorOf
+from twisted_netsuite.files.chunk import Chunk
+from twisted_netsuite.files.digests import chunkLength, chunks
 from twisted_netsuite.files.disk import Disk, Line
-from twisted_netsuite.files.messages import Body
+from twisted_netsuite.files.messages import Body, Put
+from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.permit import Place
-from twisted_netsuite.files.quota import Reservation
+from twisted_netsuite.files.reservation import Reservation
 from twisted_netsuite.files.store import Attributes, Target
+from twisted_netsuite.files.takeover import Turn, superseded
 from twisted_netsuite.trust.identity import Identity
 
 T = TypeVar("T")
@@ -27,60 +37,12 @@ T = TypeVar("T")
 #: bytes, also of those that are zeros.
 MAX_FILE = 2**40
 
-#: Files that a service receives at a time, each with two descriptors.
+#: Files that a service receives at a time, each with three descriptors.
 MAX_UPLOADS = 256
 
-
-class Chunk:
-    """
-    One chunk, as far as it has come.
-
-    @ivar index: which.
-    @ivar failed: whether a part of it could not be written, so that what follows it is dropped.
-    """
-
-    def __init__(self, header: Body) -> None:
-        """
-        @param header: says what it is.
-        """
-        self.index = header.index
-        self.digest = header.digest
-        self.length = header.length
-        self.taken = 0
-        self.failed = False
-        self._hash = blake3()
-        self._begun = False
-        #: The digest of what is there already: then nothing of it is written.
-        self._there: bytes | None = None
-
-    def write(self, target: Target, pieces: list[bytes]) -> None:
-        """
-        Write a part of it; the last tells whether it is right.
-
-        @param target: the file.
-        @param pieces: what comes next of it.
-        @raise Corrupted: when it is not what its digest says.
-        """
-        if not self._begun:
-            self._begun = True
-            self._there = target.verified.get(self.index)
-        if self._there is None:
-            target.write(self.index * CHUNK + self.taken, pieces)
-        for piece in pieces:
-            self._hash.update(piece)
-            self.taken += len(piece)
-        if self.taken == self.length:
-            if self._hash.digest() != self.digest:
-                raise Corrupted(
-                    f"Chunk {self.index} came with other contents than its digest says; send it "
-                    "again."
-                )
-            if self._there is None:
-                target.chunkWritten(self.index, self.digest)
-            elif self._there != self.digest:
-                raise Corrupted(
-                    f"Chunk {self.index} came twice, with other contents; send the file again."
-                )
+#: Files that it receives from one identity, who may be many clients: who takes all of that leaves
+#: as many to all others.
+MAX_EACH = 128
 
 
 @dataclass(frozen=True)
@@ -107,8 +69,7 @@ class Begun:
         try:
             attributes = self.target.commit(digest)
         except BaseException:
-            # A store may keep what it could not publish, if its source has a name.
-            self.reservation.keep()
+            self._settle()
             raise
         self.reservation.publish(attributes.size)
         return attributes
@@ -124,11 +85,18 @@ class Begun:
                 self.target.keep()
             else:
                 self.target.discard()
-        finally:
-            if keep:
-                self.reservation.keep()
-            else:
-                self.reservation.release()
+        except BaseException:
+            # Nobody knows what is there.
+            self.reservation.keep()
+            raise
+        self._settle()
+
+    def _settle(self) -> None:
+        # A store may keep what it could not publish, and have nothing worth to be kept.
+        if self.target.kept:
+            self.reservation.keep()
+        else:
+            self.reservation.release()
 
 
 class Upload:
@@ -155,11 +123,24 @@ class Upload:
         self._coming: set[int] = set()
         self._line = Line(disk)
         self._over = False
+        self._why: NetsuiteError = Conflict("The file was published or given up already.")
+        self._closed = False
+        self._waiting: list[Deferred[None]] = []
 
     @property
     def over(self) -> bool:
         """Whether it was published or given up."""
         return self._over
+
+    @property
+    def kept(self) -> bool:
+        """Whether something of it is kept for another try, once it is closed."""
+        return self.target.kept
+
+    @property
+    def place(self) -> Place:
+        """Where it will be."""
+        return self._begun.place
 
     def chunk(self, header: Body) -> Chunk:
         """
@@ -178,7 +159,7 @@ class Upload:
         if header.index in self._coming:
             raise Conflict(f"Chunk {header.index} comes over another connection already.")
         self._coming.add(header.index)
-        return Chunk(header)
+        return Chunk(header.index, header.length, header.digest)
 
     def dropped(self, chunk: Chunk) -> None:
         """
@@ -202,12 +183,9 @@ class Upload:
                 return
             try:
                 chunk.write(self.target, pieces)
-            except BaseException:
-                chunk.failed = True
-                self.dropped(chunk)
-                raise
-            if chunk.taken == chunk.length:
-                self.dropped(chunk)
+            finally:
+                if chunk.failed or chunk.taken == chunk.length:
+                    self.dropped(chunk)
 
         return self._do(work)
 
@@ -259,18 +237,53 @@ class Upload:
         """
         return self._last(lambda: self._begun.end(keep))
 
-    def _last(self, work: Callable[[], T]) -> Deferred[T]:
-        done = self._do(work)
+    def supersede(self) -> Deferred[None]:
+        """
+        Give it up for another try of the same, which goes on with what is there.
+
+        @return: fires when it is closed; at once when it is already.
+        """
         if not self._over:
-            self._over = True
-            self.onOver(self)
-        return done
+            self._why = superseded()
+            self.end(keep=True).addErrback(errorOf)
+        return self.closed()
+
+    def closed(self) -> Deferred[None]:
+        """
+        Wait until nothing of it is open.
+
+        @return: fires then.
+        """
+        if self._closed:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def _last(self, work: Callable[[], T]) -> Deferred[T]:
+        if self._over:
+            return self._do(work)
+        done = self._do(work)
+        self._over = True
+        self.onOver(self)
+        return done.addBoth(self._ended)
+
+    def _ended(self, result: T) -> T:
+        self._closed = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+        return result
 
     def _do(self, work: Callable[[], T]) -> Deferred[T]:
         """Do one thing after the other."""
         if self._over:
-            return fail(Conflict("The file was published or given up already."))
+            return fail(self._why)
         return self._line.run(work)
+
+
+#: What tells a file that is received from others: the owner, the root, the name, and the source.
+Key = tuple[Identity, str, Parts, bytes]
 
 
 class Uploads:
@@ -279,38 +292,104 @@ class Uploads:
     def __init__(self) -> None:
         """There are none."""
         self._open: dict[bytes, Upload] = {}
-        self._opening = 0
+        #: How many each identity has, those among them that are not open yet.
+        self._counts: Counter[Identity] = Counter()
+        #: Who came last for a file that can be gone on with.
+        self._turns: dict[Key, Turn] = {}
 
-    def enter(self, size: int) -> None:
+    def begin(
+        self,
+        disk: Disk,
+        owner: Identity,
+        put: Put,
+        asked: Callable[[], Deferred[Place]],
+        open: Callable[[Place], Begun],
+    ) -> Deferred[Upload]:
         """
-        Take the room of one more, before it is opened; L{add} or L{leave} comes after that.
+        Begin to receive a file.
 
-        @param size: its bytes.
-        @raise LimitExceeded: when there are too many, or it is too large.
+        When one of the same name and source is being received from the same identity, that ends,
+        and this goes on with what is there: its client has come back over another connection, and
+        nobody may have noticed that the first is dead.
+
+        @param disk: does what blocks.
+        @param owner: who sends it.
+        @param put: the request.
+        @param asked: asks whether it may be, once there is room for it.
+        @param open: begins the file where it may be; it blocks.
+        @return: fires with the file; fails with L{LimitExceeded} when there are too many, or it is
+            too large, with L{Conflict} when it is begun once more before that, or as C{asked} and
+            C{open} do.
         """
+        return Deferred.fromCoroutine(self._begin(disk, owner, put, asked, open))
+
+    async def _begin(
+        self,
+        disk: Disk,
+        owner: Identity,
+        put: Put,
+        asked: Callable[[], Deferred[Place]],
+        open: Callable[[Place], Begun],
+    ) -> Upload:
+        self._enter(put.size, owner)
+        try:
+            place = await asked()
+            if put.source is None:
+                return self._add(Upload(disk, await disk.run(open, place), owner))
+            key = owner, place.root, place.parts, put.source
+            return self._add(await self._taken(disk, key, place, open))
+        except BaseException:
+            self._leave(owner)
+            raise
+
+    async def _taken(
+        self, disk: Disk, key: Key, place: Place, open: Callable[[Place], Begun]
+    ) -> Upload:
+        """Begin a file of which there is one writer at a time."""
+        turn = self._turns[key] = Turn(self._turns.get(key))
+        try:
+            await turn.come()
+            upload = Upload(disk, await disk.run(open, place), key[0])
+            if turn.isSuperseded:
+                await upload.end(keep=True)
+                raise superseded()
+        except BaseException:
+            self._forget(key, turn)
+            turn.leave()
+            raise
+        turn.upload = upload
+        upload.closed().addCallback(lambda _: self._forget(key, turn))
+        return upload
+
+    def _forget(self, key: Key, turn: Turn) -> None:
+        if self._turns.get(key) is turn:
+            del self._turns[key]
+
+    def _enter(self, size: int, owner: Identity) -> None:
         if size > MAX_FILE:
             raise LimitExceeded(
                 f"A file of {size} bytes was offered; at most {MAX_FILE} are taken."
             )
-        if len(self._open) + self._opening >= MAX_UPLOADS:
+        if self._counts.total() >= MAX_UPLOADS:
             raise LimitExceeded(
                 f"This service receives {MAX_UPLOADS} files at a time and no more; try again later."
             )
-        self._opening += 1
+        if self._counts[owner] >= MAX_EACH:
+            raise LimitExceeded(
+                f"You send {MAX_EACH} files at a time, and no more are taken from one identity; "
+                "try again when one of them is done."
+            )
+        self._counts[owner] += 1
 
-    def leave(self) -> None:
-        """Give the room back: the file could not be opened."""
-        self._opening -= 1
+    def _leave(self, owner: Identity) -> None:
+        self._counts[owner] -= 1
+        if not self._counts[owner]:
+            del self._counts[owner]
 
-    def add(self, upload: Upload) -> None:
-        """
-        Let others join one that has entered.
-
-        @param upload: which.
-        """
-        self._opening -= 1
+    def _add(self, upload: Upload) -> Upload:
         self._open[upload.token] = upload
         upload.onOver = self._remove
+        return upload
 
     def find(self, token: bytes, owner: Identity) -> Upload:
         """
@@ -327,4 +406,5 @@ class Uploads:
         return upload
 
     def _remove(self, upload: Upload) -> None:
-        self._open.pop(upload.token, None)
+        if self._open.pop(upload.token, None) is not None:
+            self._leave(upload.owner)

@@ -7,6 +7,7 @@ What may come when is another matter: see L{wire.sessionmachine}.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Annotated, Any, Union
 
 import msgspec
@@ -187,7 +188,7 @@ class SessionCodec:
         """
         types = (*SESSION_RECORDS, *records)
         for known in types:
-            _requireBounds(inspect.type_info(known), known.__name__, set())
+            _requireBounded(known)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(
             Union[types]  # noqa: UP007
@@ -249,6 +250,13 @@ _BOUNDS: dict[type[inspect.Type], tuple[str, ...]] = {
     inspect.VarTupleType: ("max_length",),
     inspect.DictType: ("max_length",),
 }
+
+
+@cache
+def _requireBounded(known: type[Record]) -> None:
+    # Once for each class, which stays as it is: to look through all of them takes milliseconds, and
+    # each client's session has a codec.
+    _requireBounds(inspect.type_info(known), known.__name__, set())
 
 
 def _requireBounds(found: inspect.Type, path: str, seen: set[type]) -> None:

@@ -20,7 +20,7 @@ from bench.servers import Place
 READY_WITHIN = 20.0  # seconds: a cold Python that imports Twisted, and connects
 ANSWER_WITHIN = 45.0  # seconds: the slowest task takes ten when nothing else runs
 ENDS_WITHIN = 5.0  # seconds from the end of its input to KILL
-ROOT = Path(__file__).parents[2]  # where a module of this benchmark is found
+ROOT = Path(__file__).parents[1]  # where a module of this benchmark is found
 
 
 class ClientFailure(BenchFailure):
@@ -36,14 +36,16 @@ class Driver:
     @ivar pid: of its process, which may have children.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, within: float) -> None:
         """
         @param process: the client.
         @param log: has what it said on standard error.
+        @param within: seconds for a task.
         """
         self.pid = process.pid
         self._process = process
         self._log = log
+        self._within = within
 
     def ready(self) -> None:
         """
@@ -66,7 +68,7 @@ class Driver:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise ClientFailure(f"{task}: the client is gone: {self._said()}") from None
-        answer = self._answer(ANSWER_WITHIN, task)
+        answer = self._answer(self._within, task)
         if "wrong" in answer:
             raise ClientFailure(f"{task}: {answer['wrong']}")
         return answer
@@ -89,11 +91,12 @@ class Driver:
 
 
 @contextmanager
-def driver(command: Sequence[str], where: Place) -> Iterator[Driver]:
+def driver(command: Sequence[str], where: Place, within: float = ANSWER_WITHIN) -> Iterator[Driver]:
     """
     Run a client, connected, until the block is left.
 
     @param command: of the client.
+    @param within: seconds for each of its tasks.
     @raise BenchFailure: it does not connect.
     """
     log = where.folder / "client.log"
@@ -107,7 +110,7 @@ def driver(command: Sequence[str], where: Place) -> Iterator[Driver]:
             start_new_session=True,
         )
     try:
-        client = Driver(process, log)
+        client = Driver(process, log, within)
         client.ready()
         yield client
     finally:

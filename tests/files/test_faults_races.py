@@ -1,0 +1,12 @@
+"""
+Links that come and go while names are used. C{NETSUITE_RACE_SECONDS} is how long each race goes on;
+C{make soak} has them for longer.
+"""
+
+from __future__ import annotations
+
+from tests.files import races
+
+
+class RaceTests(races.RaceStories):
+    """For a moment each."""
