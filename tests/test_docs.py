@@ -41,6 +41,7 @@ from twisted.web.client import Agent, readBody
 
 from docs.examples import client, embed, notes
 from docs.examples import commands as commandsExample
+from docs.examples import files as filesExample
 from twisted_netsuite.chat.classic import Switchboard
 from twisted_netsuite.chat.messages import decodeForConsole, decodeForService, encodeLine
 from twisted_netsuite.cli.chat import loadContacts
@@ -54,6 +55,8 @@ from twisted_netsuite.files import digests, uploads
 from twisted_netsuite.files import machine as filesMachine
 from twisted_netsuite.files import messages as filesMessages
 from twisted_netsuite.files.classic import ClassicGetFactory
+from twisted_netsuite.files.client import connectFiles
+from twisted_netsuite.files.disk import ThreadedDisk
 from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.memorystore import MemoryStore
 from twisted_netsuite.files.native import FilesFactory
@@ -805,6 +808,49 @@ class CommandsTests(TestCase):
         self.assertEqual(printed.getvalue(), shown)
 
 
+class FilesTests(TestCase):
+    """The example of an application that embeds files, and is its client."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        reactor = realReactor()
+        self.port, self.factory = await filesExample.serve(reactor, "tcp:0:interface=127.0.0.1")
+        self.disk = ThreadedDisk(reactor)
+        self.disk.start()
+        host: Any = self.port.getHost()
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", host.port)
+        self.session = await connectFiles(endpoint, reactor, name="the server")
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.session.close()
+        self.disk.stop()
+        await maybeDeferred(self.port.stopListening)
+        await self.factory.abortConnections()
+
+    async def test_back(self) -> None:
+        """What was put comes back the same, and is counted and not replaced."""
+        text = bytes(range(250)) * 100
+        back = await filesExample.thereAndBack(self.session, self.disk, text)
+        self.assertEqual(back, text)
+        self.assertEqual(await filesExample.counted(self.session, b"/notes/a.txt"), len(text))
+        answer = await filesExample.refused(self.session, self.disk, b"/notes/a.txt")
+        self.assertIn("exists already", answer)
+
+    async def test_givenUp(self) -> None:
+        """A transfer that is cancelled takes nothing else with it."""
+        await filesExample.thereAndBack(self.session, self.disk, b"text")
+        answer = await filesExample.givenUp(self.session, self.disk, b"/notes/a.txt")
+        self.assertEqual(answer, "given up")
+        self.assertEqual(await filesExample.counted(self.session, b"/notes/a.txt"), 4)
+
+    async def test_main(self) -> None:
+        """All of it prints what the page shows."""
+        _, _, below = page("docs/howto/embed.md").partition("$ python docs/examples/files.py\n")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            await filesExample.main(realReactor())
+        self.assertEqual(printed.getvalue(), below.partition("```")[0])
+
+
 class ClientTests(TestCase):
     """The example of the client APIs."""
 
@@ -842,22 +888,55 @@ class ClientTests(TestCase):
         with self.assertRaises(NotFound):
             await client.fetch(reactor, address, "nothing.txt")
 
-    async def test_nativeFiles(self) -> None:
-        """The native files client of the page puts a file, and gets it back."""
+    async def serveFiles(self, directory: Path) -> str:
+        """Serve a directory, that may be changed."""
         reactor = realReactor()
-        (shown,) = blocks(page("docs/howto/client.md"), "python")
+        roots = Roots(str(directory), lambda path: LocalStore(Root(path)))
+        factory = FilesFactory(reactor, Permit(UNSEEN, roots, writable=True))
+        await factory.open()
+        return await self.serve(factory)
+
+    def shownByPage(self) -> dict[str, Any]:
+        """Define what the page defines."""
         found: dict[str, Any] = {}
-        exec(shown, found)
+        for shown in blocks(page("docs/howto/client.md"), "python"):
+            exec(shown, found)
+        return found
+
+    def directories(self) -> tuple[Path, Path]:
+        """Make one for each end."""
         here, there = Path(self.mktemp()), Path(self.mktemp())
         here.mkdir()
         there.mkdir()
+        return here, there
+
+    async def test_nativeFiles(self) -> None:
+        """The native files client of the page puts a file, and gets it back."""
+        here, there = self.directories()
         (here / "here.txt").write_bytes(b"hello\n")
-        roots = Roots(str(there), lambda path: LocalStore(Root(path)))
-        factory = FilesFactory(reactor, Permit(UNSEEN, roots, writable=True))
-        await factory.open()
-        answer = await found["exchange"](reactor, await self.serve(factory), str(here))
+        exchange = self.shownByPage()["exchange"]
+        answer = await exchange(realReactor(), await self.serveFiles(there), str(here))
         self.assertEqual(answer, ([b"a.txt"], b"hello\n"))
         self.assertEqual(list((there / "notes").iterdir()), [])
+
+    async def test_mirror(self) -> None:
+        """Its function for a tree makes the server's as the one that is here."""
+        reactor = realReactor()
+        here, there = self.directories()
+        (here / "a").write_bytes(b"a")
+        (here / "b").write_bytes(b"b")
+        (there / "old").mkdir()
+        (there / "old" / "c").write_bytes(b"c")
+        address = await self.serveFiles(there)
+        disk, store = ThreadedDisk(reactor), LocalStore(Root(str(here)))
+        disk.start()
+        self.addCleanup(disk.stop)
+        self.addCleanup(store.close)
+        endpoint = clientFromString(reactor, f"tcp:{address}")
+        async with await connectFiles(endpoint, reactor, name=address) as session:
+            mirror = self.shownByPage()["mirror"]
+            self.assertEqual(await mirror(session, store, disk, str(here), b"/"), (2, 2))
+        self.assertEqual({each.name for each in there.iterdir()}, {"a", "b"})
 
     async def test_ask(self) -> None:
         """Its chat client gets the answer to its line."""

@@ -50,6 +50,7 @@ CLIENTS = (
     *("client", "classicclient", "remote", "resume", "messages", "outcome"),
     *("transfer", "trees", "sync", "plan", "patterns", "itemize", "flights", "progress"),
     *("localtree", "remotetree", "localstore", "root", "store", "disk", "digests", "names"),
+    "entries",
 )
 
 #: The only functions that may ask for the reactor: they run a whole program.

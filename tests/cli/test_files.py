@@ -30,6 +30,7 @@ from twisted_netsuite.net.tlscontext import TrustFiles
 
 SERVER = FilesServer("h:1")
 PLACE = Remote("h:1", b"/a")
+TREE = {"comparison": Comparison()}
 
 
 class WordsTests(WordsCase):
@@ -51,7 +52,9 @@ class WordsTests(WordsCase):
         """Get takes a source and perhaps a place for it, natively unless told otherwise."""
         self.assertCalls("get h:1:/a", "get", "reactor", SERVER, PLACE, "", Manner())
         self.assertCalls("get h:1:/a -", "get", "reactor", SERVER, PLACE, "-", Manner())
-        self.assertCalls("get -r h:1:/a b", "getTree", "reactor", SERVER, PLACE, "b", Manner())
+        self.assertCalls(
+            "get -r h:1:/a b", "getTree", "reactor", SERVER, PLACE, "b", Manner(), TREE
+        )
         self.assertCalls(
             "get --dialect get h:1:/a b", "getFile", "reactor", "h:1:/a", "b", 60.0, None
         )
@@ -74,6 +77,10 @@ class WordsTests(WordsCase):
             "--quiet",
             "--user a",
             "--token-file f",
+            "--exclude x",
+            "--include x",
+            "--dry-run",
+            "--json",
         ):
             self.assertRefused(
                 f"get --dialect get {words} h:1:/a", f"{words.split()[0]} is for --dialect native"
@@ -84,7 +91,9 @@ class WordsTests(WordsCase):
         self.assertCalls("put a h:1:/a", "put", "reactor", SERVER, ["a"], PLACE, Manner())
         self.assertCalls("put - h:1:/a", "put", "reactor", SERVER, ["-"], PLACE, Manner())
         self.assertCalls("put a b h:1:/a", "put", "reactor", SERVER, ["a", "b"], PLACE, Manner())
-        self.assertCalls("put -r a h:1:/a", "putTrees", "reactor", SERVER, ["a"], PLACE, Manner())
+        self.assertCalls(
+            "put -r a h:1:/a", "putTrees", "reactor", SERVER, ["a"], PLACE, Manner(), TREE
+        )
         self.assertRefused("put", "LOCAL")
         self.assertRefused("put h:1:/a", "Give one LOCAL or more")
         self.assertRefused("put a b", "The target 'b' names no file of a server")
@@ -97,10 +106,12 @@ class WordsTests(WordsCase):
         manner = Manner(connections=3, retries=0, clobber=False, durable=True, quiet=True)
         server = FilesServer("h:1", rate=1024.0**2)
         self.assertCalls(f"get {words} h:1:/a", "get", "reactor", server, PLACE, "", manner)
-        self.assertCalls(f"get -r {words} h:1:/a", "getTree", "reactor", server, PLACE, "", manner)
+        self.assertCalls(
+            f"get -r {words} h:1:/a", "getTree", "reactor", server, PLACE, "", manner, TREE
+        )
         self.assertCalls(f"put {words} a h:1:/a", "put", "reactor", server, ["a"], PLACE, manner)
         self.assertCalls(
-            f"put -r {words} a h:1:/a", "putTrees", "reactor", server, ["a"], PLACE, manner
+            f"put -r {words} a h:1:/a", "putTrees", "reactor", server, ["a"], PLACE, manner, TREE
         )
         self.assertCalls(
             f"sync {words} a h:1:/a",
@@ -122,6 +133,27 @@ class WordsTests(WordsCase):
         )  # fmt: skip
         for words in ("get -r h:1:/a", "put -r a h:1:/a", "sync a h:1:/a"):
             self.assertRefused(f"{words} --no-resume", "--no-resume is for files")
+
+    def test_trees(self) -> None:
+        """Of trees some names can be left out, by patterns in their order, and a plan or a summary
+        be had for programs; files have none of that. What -n means stays as it is for files."""
+        rules = ((False, b"*.o"), (True, b"x"), (False, b"y"))
+        compared = {"comparison": Comparison(dryRun=True, json=True, rules=rules)}
+        words = "--exclude *.o --include x --dry-run --json --exclude y"
+        self.assertCalls(
+            f"get -r {words} h:1:/a", "getTree", "reactor", SERVER, PLACE, "", Manner(), compared
+        )
+        self.assertCalls(
+            f"put -r {words} a h:1:/a",
+            "putTrees", "reactor", SERVER, ["a"], PLACE, Manner(), compared,
+        )  # fmt: skip
+        for command in ("get h:1:/a", "put a h:1:/a"):
+            for word in ("--exclude x", "--include x", "--dry-run", "--json"):
+                self.assertRefused(f"{command} {word}", f"{word.split()[0]} is for trees, with -r")
+        kept = Manner(clobber=False)
+        self.assertCalls("get -rn h:1:/a", "getTree", "reactor", SERVER, PLACE, "", kept, TREE)
+        for words in ("get -r --delete h:1:/a", "put -r --delete a h:1:/a"):
+            self.assertRefused(words, "No such option")
 
     def test_compareAndSwap(self) -> None:
         """One file is replaced only if it has a digest, which is 64 hexadecimal digits."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -34,7 +36,8 @@ from twisted_netsuite.errors import (
     TimedOut,
 )
 from twisted_netsuite.files.digests import CHUNK
-from twisted_netsuite.files.transfer import getFile
+from twisted_netsuite.files.quota import KEEP
+from twisted_netsuite.files.transfer import Got, getFile
 
 MANNER = Manner()
 LARGE = bytes(range(256)) * (5 * CHUNK // 256) + b"end"
@@ -213,6 +216,30 @@ class GetTests(FilesCase):
         self.assertNoResult(done)
         return done
 
+    def test_inTheWay(self) -> None:
+        """What has the name of what is kept, and stays, keeps no file from coming; who breaks off
+        is told that nothing is kept then, and why."""
+        self.serve("a", LARGE)
+        done = self.interruptible(MANNER)
+        self.signals.post()
+        self.go(done)
+        journal, partial = sorted(os.listdir("."))
+        for name in (journal, partial):
+            os.remove(name)
+        os.mkdir(journal)
+        before = len(self.screen.err)
+        done = self.interruptible(MANNER)
+        self.signals.post()
+        self.go(done)
+        self.assertEqual(self.successResultOf(done), 130)
+        first, second = self.screen.err[before:].splitlines()
+        self.assertIn(f"'{journal}' is in the way", first)
+        self.assertEqual(second, f"netsuite: {DROPPED}")
+        self.assertEqual(os.listdir("."), [journal])
+        before = len(self.screen.err)
+        self.assertEqual(self.successResultOf(self.get("/a")), 0)
+        self.assertEqual((self.read("a"), self.screen.err[before:]), (LARGE, ""))
+
     def test_interruptedTwice(self) -> None:
         """A second Ctrl-C ends the process at once."""
         self.serve("a", LARGE)
@@ -262,14 +289,58 @@ class GetTests(FilesCase):
         self.patch(filesmove, "getFile", lambda *words, **more: fail(SourceChanged("It changed.")))
         self.assertFails(self.get("/a"), SourceChanged)
 
-    def test_noRetries(self) -> None:
-        """Without retries a connection that breaks is a failure."""
+    def test_abandoned(self) -> None:
+        """What an abandoned command has left is removed by another one in the same directory, when
+        it is as old as what a server keeps no longer; what another name leads to, too, and what is
+        in other directories, stays. Old or not, the same command goes on with it."""
+        self.assertEqual(filesmanner.KEEP, KEEP)
         self.serve("a", LARGE)
-        done = self.interruptible(Manner(retries=0))
-        self.cut()
-        self.go(done, 200)
-        self.failureResultOf(done, ConnectionFailed)
-        self.assertEqual(self.screen.err, "")
+        self.serve("b", b"hello")
+        done = self.interruptible(MANNER)
+        self.signals.post()
+        self.go(done)
+        left = sorted(os.listdir("."))
+        self.assertEqual(len(left), 2)
+        os.mkdir("d")
+        self.write("d/.netsuite-partial-x", b"of another directory")
+        self.write(".netsuite-partial-y", b"of two names")
+        os.link(".netsuite-partial-y", "y")
+        self.assertEqual(self.successResultOf(self.get("/b")), 0)
+        self.assertLessEqual(set(left), set(os.listdir(".")))
+        now = time.time()
+        self.patch(time, "time", lambda: now + KEEP + 60)
+        got: list[Got] = []
+
+        def kept(found: Got) -> Got:
+            got.append(found)
+            return found
+
+        def noted(*words: Any, **more: Any) -> Deferred[Got]:
+            return getFile(*words, **more).addCallback(kept)
+
+        self.patch(filesmove, "getFile", noted)
+        self.assertEqual(self.successResultOf(self.get("/a")), 0)
+        self.assertEqual(self.read("a"), LARGE)
+        self.assertGreater(got[0].there, 0)
+        for name in left:
+            self.write(name, b"left")
+        self.assertEqual(self.successResultOf(self.get("/b")), 0)
+        self.assertEqual(sorted(os.listdir(".")), [".netsuite-partial-y", "a", "b", "d", "y"])
+        self.assertEqual(os.listdir("d"), [".netsuite-partial-x"])
+        self.assertEqual(self.screen.err.count("\n"), 1)
+
+    def test_noRetries(self) -> None:
+        """Without retries a connection that breaks is a failure, which says with whom, and what to
+        do."""
+        self.serve("a", LARGE)
+        for manner, end in ((Manner(), " to go on with it."), (Manner(resume=False), ".")):
+            done = self.interruptible(replace(manner, retries=0))
+            self.cut()
+            self.go(done, 200)
+            error = self.failureResultOf(done, ConnectionFailed).value
+            self.assertIn(ADDRESS, error.sentence)
+            self.assertTrue(error.sentence.endswith(f"; run the same command again{end}"))
+            self.assertEqual(self.screen.err, "")
 
     def test_unreachable(self) -> None:
         """Who cannot be reached at all is not tried again."""
@@ -306,10 +377,13 @@ class WordsTests(FilesCase):
         failures = [(f"n{number}", "It failed.") for number in range(MAX_TOLD + 5)]
         failures[0] = ("a\x1b[2J", "It failed.")
         failures[1] = ("n1", "'n1' failed.")
+        failures[3] = ("5", "unix:/tmp/5.sock says: 'a5' is 5 bytes too large.")
         tellFailures(failures, 1000)
         lines = self.screen.err.splitlines()
         self.assertEqual(len(lines), MAX_TOLD + 1)
         self.assertEqual(lines[1:3], ["netsuite: 'n1' failed.", "netsuite: n2: It failed."])
+        # A name is told also where its letters are in other words.
+        self.assertEqual(lines[3], f"netsuite: 5: {failures[3][1]}")
         self.assertEqual(lines[-1], f"netsuite: {1000 - MAX_TOLD} more failed.")
         self.assertNotIn("\x1b", self.screen.err)
 

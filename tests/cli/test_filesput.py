@@ -215,3 +215,23 @@ class PutTests(FilesCase):
         self.go(done, 200)
         self.assertEqual(self.successResultOf(done), 0)
         self.assertEqual(self.served("a"), LARGE)
+
+    def test_noRetries(self) -> None:
+        """A connection that breaks in the middle of a file is a failure that says with whom it was,
+        why, and what to do."""
+        self.write("a", LARGE)
+        for steps in range(10, 70, 10):
+            manner = Manner(retries=0, resume=steps % 20 == 0)
+            place = self.at(f"/a{steps}")
+            command = put(self.reactor, self.server, ["a"], place, manner, self.console)
+            done = Deferred.fromCoroutine(command)
+            for _ in range(steps):
+                self.part()
+            self.assertNoResult(done)
+            self.cut()
+            self.go(done)
+            sentence = self.failureResultOf(done, ConnectionFailed).value.sentence
+            self.assertIn("The connection to h:1 broke: ", sentence)
+            end = " to go on with it." if manner.resume else "."
+            self.assertTrue(sentence.endswith(f"; run the same command again{end}"), sentence)
+        self.assertEqual(self.screen.err, "")

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import signal
+import time
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -17,19 +18,14 @@ from tests.cli.terminal import closed
 from twisted_netsuite.cli import filestree
 from twisted_netsuite.cli.filesmanner import INCOMPLETE, KEPT, MAX_TOLD, Manner
 from twisted_netsuite.cli.filesrun import Console
-from twisted_netsuite.cli.filestree import (
-    DECLINED,
-    LINES,
-    Comparison,
-    getTree,
-    inPieces,
-    nameInJson,
-    putTrees,
-    syncTree,
-)
+from twisted_netsuite.cli.filessummary import LINES, inPieces, nameInJson
+from twisted_netsuite.cli.filestree import DECLINED, Comparison, getTree, putTrees, syncTree
 from twisted_netsuite.errors import ConfigurationError, Conflict, ConnectionFailed, NotFound
 from twisted_netsuite.files import sync as syncing
 from twisted_netsuite.files.digests import CHUNK
+from twisted_netsuite.files.entries import TreeEntry
+from twisted_netsuite.files.plan import Plan
+from twisted_netsuite.files.quota import KEEP
 
 MANNER = Manner()
 QUIET = Manner(quiet=True)
@@ -214,6 +210,31 @@ class SyncTests(TreeCase):
         self.assertIn("4 removed", self.screen.err)
         self.assertNotIn("\x1b", "".join(self.questions))
 
+    def test_deleteAsksOnce(self) -> None:
+        """When the connection is lost after somebody has agreed, nobody is asked again; unless
+        something else would be removed by then."""
+        self.write("a/x", b"hello")
+        real, tries = syncing.sync, []
+
+        def lost(*words: Any, **more: Any) -> Deferred[Any]:
+            tries.append(words)
+            if len(tries) > 1:
+                return real(*words, **more)
+            plan = Plan(delete=[TreeEntry(b"old", False)])
+            agreed: Deferred[bool] = more["confirm"](plan)
+            return agreed.addCallback(lambda _: fail(ConnectionFailed("It is gone.")))
+
+        self.patch(filestree, "sync", lost)
+        for others, asked in (((), 1), (("new",), 2)):
+            tries.clear()
+            self.questions.clear()
+            for name in ("old", *others):
+                self.serve(f"t/{name}", b"1")
+            self.atTerminal(b"y\n" * asked)
+            self.assertEqual(self.successResultOf(self.sync("a", "/t", delete=True)), 0)
+            self.assertEqual((len(tries), len(self.questions)), (2, asked))
+            self.assertEqual(self.there("t"), {"x": b"hello"})
+
     def test_nothingToDelete(self) -> None:
         """Nobody is asked when there is nothing to remove."""
         self.write("a/x", b"hello")
@@ -312,20 +333,22 @@ class SyncTests(TreeCase):
         self.assertIn("3 files sent", self.screen.err)
 
     def test_options(self) -> None:
-        """Trees are not waited for on the disk, unless that is wanted; confirmation is once."""
-        self.assertFalse(Comparison().options(MANNER, yes=False).durable)
-        self.assertFalse(Comparison().options(Manner(durable=False), yes=False).durable)
-        self.assertTrue(Comparison().options(Manner(durable=True), yes=False).durable)
-        self.assertTrue(Comparison(delete=True).options(MANNER, yes=True).yes)
+        """Trees are not waited for on the disk, unless that is wanted."""
+        self.assertFalse(Comparison().options(MANNER).durable)
+        self.assertFalse(Comparison().options(Manner(durable=False)).durable)
+        self.assertTrue(Comparison().options(Manner(durable=True)).durable)
+        self.assertTrue(Comparison(delete=True, yes=True).options(MANNER).yes)
 
 
 class GetTests(TreeCase):
     """L{getTree}."""
 
-    def get(self, name: str, local: str = "") -> int:
+    def get(self, name: str, local: str = "", manner: Manner = QUIET, **compared: Any) -> int:
         """Get a tree."""
+        comparison = Comparison(**compared)
+        place = self.at(name)
         return self.status(
-            getTree(self.reactor, self.server, self.at(name), local, QUIET, self.console)
+            getTree(self.reactor, self.server, place, local, manner, self.console, comparison)
         )
 
     def test_names(self) -> None:
@@ -350,6 +373,63 @@ class GetTests(TreeCase):
         self.assertEqual(self.get("/x", "y"), 0)
         self.assertEqual(self.here(), {"y": b"hello"})
 
+    def test_told(self) -> None:
+        """Names can be left out, and what would be done, or was, be told to people and programs;
+        of a file, too."""
+        self.serve("t/d/x", b"hello")
+        self.serve("t/d/y.o", b"1")
+        rules = ((False, b"*.o"),)
+        self.assertEqual(self.get("/t", manner=MANNER, dryRun=True, rules=rules), 0)
+        self.assertEqual(
+            self.screen.out.decode().splitlines(),
+            ["cd+++++++++ ./", "cd+++++++++ d/", ">f+++++++++ d/x"],
+        )
+        self.assertEqual(self.get("/t/d/x", manner=MANNER, dryRun=True), 0)
+        self.assertEqual(self.screen.out.decode().splitlines()[3:], [">f+++++++++ x"])
+        self.assertEqual(
+            self.screen.err,
+            2 * "netsuite: 1 file to transfer, 5 bytes; 0 unchanged, 0 to remove.\n",
+        )
+        self.assertEqual(os.listdir("."), [])
+        before = len(self.screen.out)
+        self.assertEqual(self.get("/t/", "b", rules=rules, json=True), 0)
+        self.assertEqual(self.get("/t/d/y.o", manner=MANNER, json=True), 0)
+        self.assertEqual(self.here(), {"b/d/x": b"hello", "y.o": b"1"})
+        tree, file = map(json.loads, self.screen.out[before:].splitlines())
+        self.assertEqual((tree["files"], tree["bytes"]), (1, 5))
+        self.assertEqual((file["files"], file["bytes"]), (1, 1))
+        self.assertEqual(tree.keys(), file.keys())
+
+    def test_toldReplaced(self) -> None:
+        """A file that is replaced, may not be, or cannot be is told as such."""
+        self.serve("x", b"hello")
+        self.write("x", b"12345")
+        os.makedirs("d/x")
+        self.assertEqual(self.get("/x", dryRun=True), 0)
+        self.assertEqual(self.get("/x", dryRun=True, manner=Manner(clobber=False)), 0)
+        self.assertEqual(self.get("/x", "d", dryRun=True), 0)
+        replaced, clash = self.screen.out.decode().splitlines()
+        self.assertRegex(replaced, r"^>f\.\.t[p.]\.\.\.\.\. x$")
+        self.assertTrue(clash.startswith("!conflict   x: a file where"), clash)
+        self.assertIn("0 files to transfer, 0 bytes; 0 unchanged, 1 kept", self.screen.err)
+        self.assertEqual(self.read("x"), b"12345")
+
+    def test_abandoned(self) -> None:
+        """What an abandoned command has left long ago is removed by another one, in the directories
+        that files come to, and in no other; not when it is only told what would be done."""
+        self.serve("t/d/x", b"hello")
+        left = [f"{place}.netsuite-partial-0" for place in ("t/", "t/d/", "t/e/")]
+        for name in left:
+            self.write(name, b"left")
+        self.assertEqual(self.get("/t"), 0)
+        os.remove("t/d/x")
+        now = time.time()
+        self.patch(time, "time", lambda: now + KEEP + 60)
+        self.assertEqual(self.get("/t", dryRun=True), 0)
+        self.assertTrue(all(map(os.path.exists, left)))
+        self.assertEqual(self.get("/t"), 0)
+        self.assertEqual([name for name in left if os.path.exists(name)], left[2:])
+
     def test_missing(self) -> None:
         """What is not there leaves nothing here."""
         done = self.start(
@@ -362,11 +442,13 @@ class GetTests(TreeCase):
 class PutTests(TreeCase):
     """L{putTrees}."""
 
-    def put(self, *words: str, manner: Manner = QUIET) -> int:
+    def put(self, *words: str, manner: Manner = QUIET, **compared: Any) -> int:
         """Put trees."""
         *paths, name = words
+        comparison = Comparison(**compared)
+        place = self.at(name)
         return self.status(
-            putTrees(self.reactor, self.server, paths, self.at(name), manner, self.console)
+            putTrees(self.reactor, self.server, paths, place, manner, self.console, comparison)
         )
 
     def test_names(self) -> None:
@@ -398,6 +480,65 @@ class PutTests(TreeCase):
         self.write("x", b"hello")
         self.assertEqual(self.put("x", "/y"), 0)
         self.assertEqual(self.there(), {"y": b"hello"})
+
+    def test_rules(self) -> None:
+        """What is left out by its own name is not put, be it a tree, a file, or in a tree; what
+        goes without a name of its own has none."""
+        for name in ("a/x", "a/y.o", "z.o", "z", "tmp/x"):
+            self.write(name, b"hello")
+        rules = ((False, b"*.o"), (False, b"tmp/"))
+        self.assertEqual(self.put("a", "z.o", "z", "tmp", "/t", rules=rules), 0)
+        self.assertEqual(self.there("t"), {"a/x": b"hello", "z": b"hello"})
+        self.assertEqual(self.put("tmp/", "/u", rules=rules), 0)
+        self.assertEqual(self.there("u"), {"x": b"hello"})
+        self.assertEqual(self.put("z.o", "/v", rules=rules), 0)
+        self.assertEqual(self.names(), [b"t", b"u"])
+        failing = putTrees(
+            self.reactor,
+            self.server,
+            ["a"],
+            self.at("/t"),
+            QUIET,
+            self.console,
+            Comparison(rules=((False, b"[x"),)),
+        )
+        self.failureResultOf(self.start(failing), ConfigurationError)
+
+    def test_dryRun(self) -> None:
+        """A dry run tells of trees and of files among them, and does nothing."""
+        self.write("a/x", b"hello")
+        self.write("z", b"world")
+        self.serve("t/z", b"1")
+        self.assertEqual(self.put("a", "z", "/t", manner=MANNER, dryRun=True), 0)
+        top, inside, file = self.screen.out.decode().splitlines()
+        self.assertRegex(file, r"^<f\.st[p.]\.\.\.\.\. z$")
+        self.assertEqual([top, inside], ["cd+++++++++ ./", "<f+++++++++ x"])
+        self.assertEqual(self.put("z", "/new", dryRun=True), 0)
+        self.assertEqual(self.screen.out.decode().splitlines()[3], "<f+++++++++ new")
+        self.assertEqual(self.there(), {"t/z": b"1"})
+        failing = self.start(
+            putTrees(
+                self.reactor, self.server, ["no"], self.at("/t"), QUIET, self.console,
+                Comparison(dryRun=True),
+            )
+        )  # fmt: skip
+        self.failureResultOf(failing, NotFound)
+
+    def test_json(self) -> None:
+        """Programs are told of each tree, and then of the files together."""
+        self.write("a/x", b"hello")
+        for name in ("y", "z"):
+            self.write(name, b"world!")
+        self.serve("t/z/w", b"a directory where a file is to be")
+        self.assertEqual(self.put("a", "y", "z", "/t", manner=MANNER, json=True), INCOMPLETE)
+        tree, files = map(json.loads, self.screen.out.splitlines())
+        self.assertEqual((files["files"], files["bytes"], files["failed"]), (1, 6, 1))
+        self.assertEqual([each["name"] for each in files["failures"]], ["z"])
+        self.assertEqual((tree["files"], tree["bytes"], tree["failures"]), (1, 5, []))
+        self.assertEqual(files.keys(), tree.keys())
+        self.assertEqual(self.put("y", "/v", manner=MANNER, json=True), 0)
+        self.assertEqual(json.loads(self.screen.out.splitlines()[2])["files"], 1)
+        self.assertEqual(self.screen.err, "")
 
 
 class WordsTests(FilesCase):

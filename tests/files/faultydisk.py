@@ -14,6 +14,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.files import (
+    inheritance,
     journal,
     leftovers,
     localsource,
@@ -30,6 +31,7 @@ CALLS = frozenset(
     (
         *("open", "close", "dup", "pread", "pwrite", "pwritev", "fsync", "fstat", "stat", "utime"),
         *("fstatvfs", "ftruncate", "fchmod", "rename", "link", "unlink", "lseek", "listdir"),
+        *("access", "fchown", "getxattr", "listxattr", "setxattr", "removexattr"),
     )
 )
 
@@ -39,7 +41,10 @@ _WRITES = ("pwrite", "pwritev")
 NEEDS_ROOM = (*_WRITES, "open", "ftruncate", "fallocate", "link")
 
 #: The rooms whose system calls these are.
-_ROOMS = (journal, leftovers, localsource, partialfile, publishing, replaced, target, wholefile)
+_ROOMS = (
+    *(inheritance, journal, leftovers, localsource, partialfile, publishing, replaced, target),
+    wholefile,
+)
 
 
 class Crash(BaseException):

@@ -4,6 +4,7 @@ Batches: what is given together is done together, in its order, and each has its
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.files.fileserver import Later
 from twisted_netsuite.errors import ConnectionFailed, NotFound
-from twisted_netsuite.files.batches import BATCH, Batches
+from twisted_netsuite.files.batches import BATCH, BATCH_BYTES, Batches
 from twisted_netsuite.files.disk import WatchedDisk
 
 
@@ -46,6 +47,28 @@ class BatchTests(SynchronousTestCase):
         self.assertNoResult(results[BATCH])
         self.disk.step()
         self.assertEqual(self.successResultOf(results[BATCH]), BATCH)
+        self.assertFalse(self.disk.step())
+
+    def test_bytes(self) -> None:
+        """No more of files is read in one go than a bound, and all of it in order in the end."""
+        size = BATCH_BYTES // 4
+        read: list[int] = []
+
+        class Content:
+            data = bytes(size)
+
+        def work(number: int) -> Content:
+            read.append(number)
+            return Content()
+
+        results = [self.batches.run(partial(work, number)) for number in range(10)]
+        self.clock.advance(0)
+        for count in (4, 8, 10):
+            self.assertTrue(self.disk.step())
+            self.assertEqual(read, list(range(count)))
+            self.assertEqual(
+                [each.called for each in results], [True] * count + [False] * (10 - count)
+            )
         self.assertFalse(self.disk.step())
 
     def test_fault(self) -> None:

@@ -195,8 +195,9 @@ class QuestionTests(ClientTestCase):
                 session.change(name),
             ):
                 self.failure(asked, InvalidName)
-            self.assertRaises(InvalidName, session.list, name)
-            self.assertRaises(InvalidName, session.manifest, name)
+            for entries in (session.list(name), session.manifest(name)):
+                self.failure(entries.next(), InvalidName)
+                self.failure(entries.collect(), InvalidName)
         for mode in (-1, 0o1000, 0o4755):
             self.failure(session.change(b"/a", mode=mode), ConfigurationError)
             self.failure(session.makeDirectory(b"/a", mode=mode), ConfigurationError)
@@ -258,8 +259,20 @@ class ManyTests(ClientTestCase):
         self.session._last = client.LAST_ID - 1
         last, more = self.session.stat(b"/a"), self.session.stat(b"/a")
         self.failure(more, ConnectionFailed)
+        self.assertFalse(self.session.isOpen)
         self.answer(Done(id=client.LAST_ID, facts=facts(1)))
         self.successResultOf(last)
+
+    def test_numbersEndForThoseThatWait(self) -> None:
+        """What waits for its turn when the last number is gone is told so, and waits no longer."""
+        self.session._last = client.LAST_ID - MAX_OPEN - 1
+        asked = [self.session.stat(b"/a") for _ in range(MAX_OPEN + 3)]
+        self.answer(Done(id=client.LAST_ID - 1, facts=facts(1)))
+        self.assertNoResult(asked[-1])
+        self.answer(Done(id=client.LAST_ID, facts=facts(1)))
+        for each in asked[-2:]:
+            self.assertIn("connect again", self.failure(each, ConnectionFailed))
+        self.assertNoResult(asked[0])
 
 
 class EndTests(ClientTestCase):

@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
@@ -28,11 +29,13 @@ from twisted_netsuite.files.journal import ENTRY, Claim, Journal, Kept, bootId, 
 from twisted_netsuite.files.leftovers import (
     JOURNAL,
     PARTIAL,
+    InTheWay,
     acquire,
     cleanDirectory,
     create,
     isOurs,
 )
+from twisted_netsuite.files.verified import MAX_FILE, Verified
 
 CLAIM = Claim("somebody", b"file", b"one", 10 * CHUNK)
 DIGESTS = [bytes([number]) * 32 for number in range(1, 11)]
@@ -84,13 +87,14 @@ class ReadTests(JournalCase):
     def test_new(self) -> None:
         """A new one says nothing, of no partial, and nobody else can read it."""
         self.addCleanup(os.umask, os.umask(0))
-        self.assertEqual(self.kept(), Kept({}, None, 0))
+        self.assertEqual(self.kept(), Kept(Verified(0), None, 0))
         self.assertEqual(stat.S_IMODE(self.file.stat().st_mode), 0o600)
 
     def test_notes(self) -> None:
         """Chunks and runs of chunks are there at the next try, and whose partial they are of."""
         self.written((7, 1, DIGESTS[7]), (0, 3, DIGESTS[0]))
-        verified = {7: DIGESTS[7], **dict.fromkeys(range(3), DIGESTS[0])}
+        verified = Verified(8)
+        verified.update({7: DIGESTS[7], **dict.fromkeys(range(3), DIGESTS[0])})
         self.assertEqual(self.kept(), Kept(verified, self.seal, self.status.st_ino))
 
     def test_last(self) -> None:
@@ -101,6 +105,14 @@ class ReadTests(JournalCase):
         journal.drop(5, self.seal)
         journal.close(remove=False)
         self.assertEqual(self.kept().verified, {4: DIGESTS[2]})
+
+    def test_farTime(self) -> None:
+        """A seal is taken also of a file whose time is further away than 64 bits tell."""
+        for when in (10**19, -(10**20)):
+            far: Any = SimpleNamespace(
+                st_dev=1, st_ino=2, st_size=3, st_mtime_ns=when, st_ctime_ns=when
+            )
+            self.assertEqual(len(sealOf(far)), len(self.seal))
 
     def test_seal(self) -> None:
         """The last seal counts, whatever was noted before it."""
@@ -164,7 +176,7 @@ class ReadTests(JournalCase):
         # Not even if the disk, after a power cut, has the old entries behind the new header.
         new = self.file.read_bytes()
         self.file.write_bytes(new[:-ENTRY] + old[-ENTRY:])
-        self.assertEqual(self.kept(), Kept({}, None, 0))
+        self.assertEqual(self.kept(), Kept(Verified(0), None, 0))
 
 
 class DamageTests(JournalCase):
@@ -214,7 +226,7 @@ class DamageTests(JournalCase):
     def test_anything(self, data: bytes) -> None:
         """Anything else under its name is no journal, and does no harm."""
         self.file.write_bytes(data)
-        self.assertEqual(self.kept(), Kept({}, None, 0))
+        self.assertEqual(self.kept(), Kept(Verified(0), None, 0))
         self.file.write_bytes(self.content[: self.start] + data)
         self.assertEqual(self.kept().verified, {})
 
@@ -231,7 +243,7 @@ class DamageTests(JournalCase):
     def test_tooLarge(self) -> None:
         """A journal that is larger than any can be is not read."""
         os.truncate(self.file, 2**40)
-        self.assertEqual(self.kept(), Kept({}, None, 0))
+        self.assertEqual(self.kept(), Kept(Verified(0), None, 0))
         self.assertLess(self.file.stat().st_size, 1000)
 
     def test_otherClaims(self) -> None:
@@ -248,12 +260,12 @@ class DamageTests(JournalCase):
             moved = self.path / claim.journalName.decode()
             moved.write_bytes(self.content)
             moved.chmod(0o600)
-            self.assertEqual(self.kept(claim), Kept({}, None, 0))
+            self.assertEqual(self.kept(claim), Kept(Verified(0), None, 0))
 
     def test_names(self) -> None:
         """Any name and any owner can have one, of fixed length."""
         for owner, name in (("é\udcff", b"\xff\n" * 100), ("x" * 5000, b"y" * 255)):
-            claim = Claim(owner, name, b"s" * 128, 2**62)
+            claim = Claim(owner, name, b"s" * 128, MAX_FILE)
             self.assertEqual(len(claim.partialName), len(CLAIM.partialName))
             journal = self.open(claim)
             journal.note(3, 1, DIGESTS[3], self.seal)
@@ -368,7 +380,7 @@ class HoldTests(JournalCase):
         ):
             self.file.unlink()
             make()
-            self.assertEqual(self.kept(), Kept({}, None, 0))
+            self.assertEqual(self.kept(), Kept(Verified(0), None, 0))
             self.assertEqual(stat.S_IMODE(os.lstat(self.file).st_mode), 0o600)
             self.assertTrue(isOurs(os.lstat(self.file)))
         self.assertEqual(outside.read_bytes(), b"outside")
@@ -379,14 +391,14 @@ class HoldTests(JournalCase):
             raise SkipTest("only root gives files away")
         self.written((0, 1, DIGESTS[0]))
         os.chown(self.file, 12345, 12345)
-        self.assertEqual(self.kept(), Kept({}, None, 0))
+        self.assertEqual(self.kept(), Kept(Verified(0), None, 0))
         self.assertEqual(self.file.stat().st_uid, os.geteuid())
 
     def test_directory(self) -> None:
-        """A directory under its name is left alone."""
+        """A directory under its name is left alone, and named."""
         self.file.mkdir()
         before = descriptors()
-        self.assertRaises(OSError, self.open)
+        self.assertIn(self.file.name, self.assertRaises(InTheWay, self.open).sentence)
         self.assertEqual(descriptors(), before)
         self.assertTrue(self.file.is_dir())
 

@@ -248,3 +248,13 @@ class AttributesTests(SourceCase):
         os.utime(self.path, ns=(0, -(10**18)))
         attributes = attributesOf(os.stat(self.path))
         self.assertEqual((attributes.size, attributes.mtime), (2**33 + 1, -(10**18)))
+
+    def test_far(self) -> None:
+        """A time that 64 bits do not hold is told as the last, or the first, that they hold; with
+        the other attributes it is told all the same, of a file that can be read."""
+        for when, mtime in ((10**19, 2**63 - 1), (2**63 - 1, 2**63 - 1), (-(10**20), -(2**63))):
+            os.utime(self.path, ns=(0, when))
+            status = os.stat(self.path)
+            if status.st_mtime_ns == when:  # File systems have limits, too.
+                self.assertEqual(attributesOf(status).mtime, mtime)
+                self.assertEqual(self.reopened().attributes.mtime, mtime)

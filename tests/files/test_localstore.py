@@ -1,7 +1,7 @@
 """
-Stores on the disk: the contract, links wherever they can be, what is no file, and races.
+Stores on the disk: the contract, links wherever they can be, and what is no file.
 
-C{NETSUITE_RACE_SECONDS} is how long each race goes on, so that they can be run for longer.
+Links that come and go while names are used are in L{tests.files.races}.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import gc
+import fcntl
 import os
 import socket
 import stat
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -35,12 +32,10 @@ from twisted_netsuite.errors import (
 from twisted_netsuite.files import localstore, openat2, systemcalls
 from twisted_netsuite.files.digests import combined, digestOf
 from twisted_netsuite.files.localstore import LocalStore
-from twisted_netsuite.files.names import Parts, split
+from twisted_netsuite.files.names import MAX_DEPTH, Parts, split
 from twisted_netsuite.files.root import Links, Root
 from twisted_netsuite.files.store import Wanted
 from twisted_netsuite.files.together import together
-
-RACE_SECONDS = float(os.environ.get("NETSUITE_RACE_SECONDS", "0.02"))
 
 INSIDE = b"inside of the root"
 
@@ -511,6 +506,49 @@ class ModeTests(LocalCase):
         ):
             self.assertIn("permission", self.refused(Denied, work, *args))
 
+    def test_inTheWay(self) -> None:
+        """Where anybody may make files, another account keeps nobody from writing one by taking
+        the names of what is kept: nothing is, then, and it is known why."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give files away")
+        os.chmod(self.directory, 0o755)
+        os.chmod(self.path, 0o1777)
+        self.addCleanup(os.seteuid, 0)
+        store = self.opened("never", True)
+        wanted = Wanted(len(LONG), source=b"one")
+        os.seteuid(65534)
+        target = store.target((b"f",), wanted, OWNER)
+        os.seteuid(0)
+        kept = os.listdir(self.path)
+        self.assertEqual(len(kept), 2)
+        target.discard()
+        for name in kept:
+            for held, make in (
+                (False, lambda path: write(path, b"")),
+                (True, lambda path: write(path, b"")),
+                (False, os.mkdir),
+                (False, os.mkfifo),
+                (False, lambda path: os.symlink("nowhere", path)),
+            ):
+                os.seteuid(0)
+                path = self.within(name)
+                make(path)
+                file = os.open(path, os.O_RDONLY) if held else -1
+                if held:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                os.seteuid(65534)
+                store.inTheWay = None
+                target = store.target((b"f",), wanted, OWNER)
+                assert store.inTheWay is not None
+                self.assertIn(f"'{name}' is in the way", store.inTheWay.sentence)
+                writeChunks(target, LONG, *range(len(digestsOf(LONG))))
+                target.commit(combined(digestsOf(LONG)))
+                os.seteuid(0)
+                self.assertEqual(sorted(os.listdir(self.path)), sorted([name, "f"]))
+                if held:
+                    os.close(file)
+                os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+
 
 class ListTests(LocalCase):
     """Lists of what changes, and of what is large."""
@@ -612,6 +650,51 @@ class RenameTests(LocalCase):
         self.assertEqual(lookBelow(self.path, self.path), before)
 
 
+class PlaceTests(LocalCase):
+    """Directories that get another name while something is written in them."""
+
+    def test_renamed(self) -> None:
+        """What was begun by one name is published by no other, and is kept."""
+        for again in (False, True):
+            os.mkdir(self.within("d"))
+            target = self.begin(b"d/f", len(LONG), source=b"s")
+            writeChunks(target, LONG, *range(len(digestsOf(LONG))))
+            self.store.rename((b"d",), (b"e",), False)
+            if again:
+                os.mkdir(self.within("d"))
+            with self.assertRaises(Conflict) as caught:
+                target.commit(combined(digestsOf(LONG)))
+            self.assertIn("renamed or removed", caught.exception.sentence)
+            self.assertTrue(target.kept)
+            self.assertEqual(names(self.store, (b"e",)), set())
+            self.store.rename((b"e",), (b"f%d" % again,), False)
+
+    def test_back(self) -> None:
+        """One that has its name again is what it was."""
+        os.mkdir(self.within("d"))
+        target = self.begin(b"d/f", len(LONG), source=b"s")
+        writeChunks(target, LONG, *range(len(digestsOf(LONG))))
+        self.store.rename((b"d",), (b"e",), False)
+        self.store.rename((b"e",), (b"d",), False)
+        target.commit(combined(digestsOf(LONG)))
+        self.assertEqual(names(self.store, (b"d",)), {b"f"})
+
+    def test_holdsLink(self) -> None:
+        """A link in a directory is told of where links are followed, whatever it leads to."""
+        os.mkdir(self.within("d"))
+        write(self.within("d/f"), b"x")
+        for links, kernel in WAYS:
+            self.assertFalse(self.opened(links, kernel).holdsLink((b"d",)))
+        os.symlink("nowhere", self.within("d/link"))
+        for links, kernel in WAYS:
+            store = self.opened(links, kernel)
+            before = descriptors()
+            self.assertEqual(store.holdsLink((b"d",)), links == "inside")
+            if links == "inside":
+                self.assertRaises(NotFound, store.holdsLink, (b"none",))
+            self.assertEqual(descriptors(), before)
+
+
 class CleanTests(LocalCase):
     """Cleaning, beyond the contract."""
 
@@ -631,12 +714,27 @@ class CleanTests(LocalCase):
         self.assertEqual(descriptors(), before)
 
     def test_deep(self) -> None:
-        """Directories that are too deep to have a name are left alone."""
-        os.makedirs(self.within("/".join(["d"] * 200)))
-        self.leave(b"d/" * 63 + b"f")
-        before = descriptors()
-        self.assertTrue(self.store.clean(0) >= 1)
+        """Directories that are too deep to have a name, as others above them were renamed, are
+        cleaned, too, and take no more descriptors than others."""
+        os.makedirs(self.within("/".join(["d"] * 60)))
+        self.leave(b"d/" * 60 + b"f")
+        for number in range(4):
+            os.makedirs(self.within(f"{number}/" + "/".join(["n"] * 60)))
+            below = "d" if not number else f"{number - 1}"
+            os.rename(self.within(below), self.within(f"{number}/" + "n/" * 60 + below))
+        self.leave(b"f")
+        before = most = descriptors()
+        real = os.scandir
+
+        def scandir(*args: Any) -> Any:
+            nonlocal most
+            most = max(most, descriptors())
+            return real(*args)
+
+        self.patch(os, "scandir", scandir)
+        self.assertEqual(self.store.clean(0), 4)
         self.assertEqual(descriptors(), before)
+        self.assertTrue(most < before + 2 * MAX_DEPTH + 8)
 
     def test_unreadable(self) -> None:
         """A directory that cannot be read does not keep the others from being cleaned."""
@@ -788,180 +886,6 @@ class SwapTests(LocalCase):
         self.everyStep(lambda store, parts: store.clean(0), (b"d", b"left"))
 
 
-def exchange(one: str, other: str) -> Callable[[], None]:
-    """Make a function that exchanges two names in one step."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (-100, os.fsencode(one), -100, os.fsencode(other), 2)
-
-    def swap() -> None:
-        libc.renameat2(*arguments)
-
-    return swap
-
-
-class RaceTests(LocalCase):
-    """A name that is a link to outside every other moment, for everything that can be done."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.outside = os.path.join(self.directory, "outside")
-        os.makedirs(os.path.join(self.outside, "empty"))
-        for name in ("f", "g", "only", "outside"):
-            write(os.path.join(self.outside, name), SECRET)
-        os.makedirs(self.within("d/empty"))
-        write(self.within("d/f"), INSIDE)
-        write(self.within("own"), INSIDE)
-        os.symlink("../outside", self.within("link"))
-        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
-        sys.setswitchinterval(1e-5)
-
-    def race(self, swap: Callable[[], None], works: dict[str, Callable[..., object]]) -> None:
-        """Do each of these while names are swapped; require that outside nothing has changed."""
-        stop = threading.Event()
-
-        def swapAlways() -> None:
-            while not stop.is_set():
-                swap()
-
-        before = lookBelow(self.outside)
-        gc.collect()
-        opened = descriptors()
-        swapping = threading.Thread(target=swapAlways)
-        swapping.start()
-        try:
-            for links, kernel in WAYS:
-                store = LocalStore(Root(self.path, links, kernel))
-                for name, work in works.items():
-                    done = self.rounds(store, work)
-                    self.assertTrue(done, f"{name} was never done")
-                store.close()
-                self.assertEqual(lookBelow(self.outside), before)
-        finally:
-            stop.set()
-            swapping.join()
-        gc.collect()
-        self.assertEqual(descriptors(), opened)
-
-    def rounds(self, store: LocalStore, work: Callable[..., object]) -> int:
-        """Do something over and over; tell how often it could be done."""
-        done = refused = 0
-        end = time.monotonic() + RACE_SECONDS
-        last = time.monotonic() + max(10.0, RACE_SECONDS)
-        while time.monotonic() < end or (not done and time.monotonic() < last):
-            try:
-                work(store)
-                done += 1
-            except (NotFound, Denied, Conflict):
-                refused += 1
-        return done
-
-    def isInside(self, content: bytes) -> None:
-        self.assertNotEqual(content[: len(SECRET)], SECRET)
-
-    def listed(self, store: LocalStore, parts: Parts) -> None:
-        self.assertFalse(names(store, parts) & {b"outside"})
-
-    def looked(self, store: LocalStore, parts: Parts) -> None:
-        self.assertNotEqual(store.stat(parts).size, len(SECRET))
-
-    def test_directory(self) -> None:
-        """A directory, on the way to what is read, made, changed, renamed and removed."""
-
-        def renameOut(store: LocalStore) -> None:
-            put(store, (b"d", b"r"), b"new")
-            store.rename((b"d", b"r"), (b"r",), True)
-
-        def renameIn(store: LocalStore, clobber: bool) -> None:
-            put(store, (b"r",), b"new")
-            store.rename((b"r",), (b"d", b"g"), clobber)
-
-        def mkdir(store: LocalStore, parents: bool) -> None:
-            with contextlib.suppress(NetsuiteError):
-                store.remove((b"d", b"n", b"n"))
-            with contextlib.suppress(NetsuiteError):
-                store.remove((b"d", b"n"))
-            store.makeDirectory((b"d", b"n", b"n") if parents else (b"d", b"n"), 0o705, parents)
-
-        def rmdir(store: LocalStore) -> None:
-            store.makeDirectory((b"d", b"empty"), None, False)
-            store.remove((b"d", b"empty"))
-
-        def noClobber(store: LocalStore) -> None:
-            remove(store, b"c")
-            put(store, (b"d", b"c"), b"new", clobber=False)
-
-        def chmod(store: LocalStore) -> None:
-            put(store, (b"d", b"f"), b"new")
-            store.change((b"d", b"f"), 0o601, None)
-
-        def remove(store: LocalStore, name: bytes) -> None:
-            with contextlib.suppress(NetsuiteError):
-                put(store, (b"d", name), b"new")
-            store.remove((b"d", name))
-
-        self.race(
-            exchange(self.within("d"), self.within("link")),
-            {
-                "stat": lambda store: self.looked(store, (b"d", b"f")),
-                "list": lambda store: self.listed(store, (b"d",)),
-                "source": lambda store: self.isInside(get(store, (b"d", b"f"))),
-                "put": lambda store: put(store, (b"d", b"f"), b"new"),
-                "whole": lambda store: publishWhole(store, (b"d", b"f")),
-                "read whole": lambda store: self.isInside(readWhole(store, (b"d", b"f"))),
-                "resumable": lambda store: put(store, (b"d", b"f"), b"new", source=b"s"),
-                "no clobber": noClobber,
-                "mkdir": lambda store: mkdir(store, False),
-                "mkdir -p": lambda store: mkdir(store, True),
-                "rename out": renameOut,
-                "rename in": lambda store: renameIn(store, True),
-                "remove": lambda store: remove(store, b"only"),
-                "remove f": lambda store: remove(store, b"f"),
-                "rmdir": rmdir,
-                "chmod": chmod,
-                "utimes": lambda store: store.change((b"d", b"f"), None, 1),
-                "clean": lambda store: [store.clean(0)],
-            },
-        )
-
-    def test_last(self) -> None:
-        """The last part itself."""
-        os.unlink(self.within("link"))
-        os.symlink("../outside/f", self.within("link"))
-        write(self.within("file"), INSIDE)
-
-        def renameTo(store: LocalStore) -> None:
-            put(store, (b"r",), b"new")
-            store.rename((b"r",), (b"file",), True)
-
-        self.race(
-            exchange(self.within("file"), self.within("link")),
-            {
-                "stat": lambda store: self.looked(store, (b"file",)),
-                "source": lambda store: self.isInside(get(store, (b"file",))),
-                "chmod": lambda store: store.change((b"file",), 0o604, None),
-                "utimes": lambda store: store.change((b"file",), None, 1),
-                "put": lambda store: put(store, (b"file",), b"new"),
-                "whole": lambda store: publishWhole(store, (b"file",)),
-                "resumable": lambda store: put(store, (b"file",), b"new", source=b"s"),
-                "rename to": renameTo,
-            },
-        )
-
-    def test_lastDirectory(self) -> None:
-        """The last part, when it is a directory."""
-        self.race(
-            exchange(self.within("d"), self.within("link")),
-            {
-                "stat": lambda store: self.looked(store, (b"d",)),
-                "list": lambda store: self.listed(store, (b"d",)),
-                "mkdir": lambda store: store.makeDirectory((b"d",), 0o705, False),
-                "chmod": lambda store: store.change((b"d",), 0o705, None),
-                "utimes": lambda store: store.change((b"d",), None, 1),
-                "clean": lambda store: [store.clean(0)],
-            },
-        )
-
-
 class DurableTests(LocalCase):
     """What is done with names, where it has to be on the disk."""
 
@@ -1001,6 +925,65 @@ class DurableTests(LocalCase):
         self.store.remove((b"d", b"f"), durable=True)
         self.store.remove((b"d",), durable=True)
         self.assertEqual(self.synced, ["d", "."])
+
+    def above(self) -> list[str]:
+        """Tell which directories were written, each once, in that order."""
+        found, self.synced = [name for name in self.synced if ".netsuite" not in name], []
+        return found
+
+    def test_files(self) -> None:
+        """With a file the way to it is on the disk, as those who made that need not have waited:
+        before it is published, and for small ones that come together once."""
+        self.store.makeDirectory((b"d", b"e", b"f"), None, True)
+        before = descriptors()
+        put(self.store, (b"d", b"e", b"f", b"1"), LONG, durable=True)
+        self.assertEqual(self.above(), ["d/e", "d", ".", "d/e/f"])
+        put(self.store, (b"2",), LONG, durable=True)
+        self.assertEqual(self.above(), ["."])
+        with together():
+            for name in (b"3", b"4"):
+                self.store.publishWhole((b"d", b"e", name), Wanted(1, durable=False), b"x")
+            for name in (b"5", b"6"):
+                self.store.publishWhole((b"d", b"e", name), Wanted(1), b"x")
+        self.assertEqual(self.above(), ["d", ".", "d/e", "d/e"])
+        self.store.publishWhole((b"d", b"7"), Wanted(1), b"x")
+        self.assertEqual(self.above(), [".", "d"])
+        self.assertEqual(descriptors(), before)
+
+    def test_fileByLink(self) -> None:
+        """It is the way that there is without links."""
+        self.store.makeDirectory((b"d", b"e"), None, True)
+        os.symlink("d/e", self.within("link"))
+        store = self.opened("inside", True)
+        put(store, (b"link", b"1"), LONG, durable=True)
+        self.assertEqual(self.above(), ["d", ".", "d/e"])
+
+    def test_closed(self) -> None:
+        """What this account may not read, above a file, is no reason not to take that."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give files away")
+        os.makedirs(self.within("d/e"))
+        os.chmod(self.directory, 0o755)
+        os.chmod(self.within("d"), 0o711)
+        os.chmod(self.within("d/e"), 0o777)
+        self.addCleanup(os.seteuid, 0)
+        os.seteuid(65534)
+        before = descriptors()
+        put(self.store, (b"d", b"e", b"1"), LONG, durable=True)
+        self.assertEqual(self.above(), ["d/e"])
+        self.assertEqual(descriptors(), before)
+
+    def test_lost(self) -> None:
+        """When the disk fails with that, nothing is published, and nothing left."""
+        before = descriptors()
+        with self.failing("fsync", errno.EIO):
+            for work, *args in (
+                (self.store.target, OWNER),
+                (self.store.publishWhole, b"x"),
+            ):
+                self.refused(StorageFailed, work, (b"d", b"f"), Wanted(1), *args)
+        self.assertEqual(os.listdir(self.within("d")), [])
+        self.assertEqual(descriptors(), before)
 
     def test_notAsked(self) -> None:
         """Nobody waits for the disk who has not asked for that."""

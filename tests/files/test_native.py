@@ -4,10 +4,13 @@ Sessions of the native files service: what may be asked when, what is allowed, a
 
 from __future__ import annotations
 
+import gc
 import random
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 
 from tests.files.nativerig import BIG, NativeCase, digestOfAll, pieces
 from tests.trust.overseen import ANNA, BOB, HeldNotes, events
@@ -25,13 +28,17 @@ from twisted_netsuite.files.messages import (
     List,
     MakeDirectory,
     Manifest,
+    Offered,
     Put,
+    PutBundle,
     Remove,
     Rename,
     Stat,
 )
+from twisted_netsuite.files.names import MAX_DEPTH
 from twisted_netsuite.net.rates import Pace
 from twisted_netsuite.trust.audit import AuditNotes
+from twisted_netsuite.wire.session import Record
 
 POLICY = """
 [identities]
@@ -93,6 +100,22 @@ class AskTests(NativeCase):
             self.assertEqual(entries[1].digest, digestOf(b"x") if digests else None)
         for name in (b"/no", b"/d/e/f"):
             client.last(client.ask(List, name=name), Failed)
+
+    def test_tooDeep(self) -> None:
+        """What no request can name, as directories above it were renamed by others, is in no
+        list."""
+        client = self.connect()
+        deep = (b"d",) * MAX_DEPTH
+        self.store.makeDirectory(deep, None, True)
+        for name in ((*deep, b"e"), (*deep, b"e", b"f")):
+            self.store.makeDirectory(name, None, False)
+        id = client.ask(Manifest, name=b"/")
+        client.last(id, Done)
+        (entries,) = [each.entries for each in client.all(id) if isinstance(each, Entries)]
+        self.assertEqual(len(entries), MAX_DEPTH)
+        id = client.ask(List, name=b"/".join(deep))
+        client.last(id, Done)
+        self.assertEqual([each for each in client.all(id) if isinstance(each, Entries)], [])
 
     def test_ids(self) -> None:
         """Numbers grow; one that does not ends the session, and names itself."""
@@ -212,6 +235,47 @@ class PaceTests(NativeCase):
         self.assertGreater(self.clock.seconds() - begun, 2.9)
 
 
+class LargeTests(NativeCase):
+    """What says that it comes at once, and cannot."""
+
+    def test_nobodyAsked(self) -> None:
+        """It ends the session, and nobody is asked about it."""
+        for kind in (Put, PutBundle):
+            self.serve(writable=False)
+            client = self.connect()
+            if kind is Put:
+                client.ask(Put, name=b"/f", size=3 * CHUNK, follows=True)
+            else:
+                offered = Offered(name=b"/f", size=CHUNK, digest=bytes(32))
+                client.ask(PutBundle, files=(offered, offered))
+            self.settle()
+            self.assertTrue(client.closed)
+            self.assertEqual(events(self.notes), [])
+            gc.collect()
+            self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class LogTests(NativeCase):
+    """What the service's log has of what is refused."""
+
+    def refusals(self, kind: type[Record], name: bytes, **told: Any) -> list[str]:
+        """Ask something that is refused, and tell the lines about that."""
+        client = self.connect()
+        with capturedLogs() as logged:
+            client.last(client.ask(kind, name=name, **told), Failed)
+        return [each["cause"] for each in logged if "refused" in str(each["log_format"])]
+
+    def test_absent(self) -> None:
+        """Whoever looks whether something is there, as before each put, leaves no line when it is
+        not; one who wants it does, and so does one who looks at what cannot be a name."""
+        self.assertEqual(self.refusals(Stat, b"/none"), [])
+        self.assertEqual(self.refusals(Stat, b"/none/f"), [])
+        for kind in (Get, Hash, Remove):
+            self.assertEqual(self.refusals(kind, b"/none"), ["'/none' does not exist."], kind)
+        (sentence,) = self.refusals(Stat, b"/../f")
+        self.assertIn("..", sentence)
+
+
 class RootTests(NativeCase):
     """The root itself."""
 
@@ -248,6 +312,46 @@ class PolicyTests(NativeCase):
         self.assertEqual(sum(each.endswith(".denied") for each in found), len(asked), found)
         self.assertEqual(self.kept(b"/f"), b"x")
         self.assertEqual(self.store.wanted[1:], [])
+
+    def test_deniedAfter(self) -> None:
+        """What is refused only once it is looked at is in the audit log as that, too, and what
+        fails for another reason is not."""
+        self.keep(b"/f", b"x")
+        client = self.connect()
+        self.store.makeDirectory((b"d", b"e"), None, True)
+        self.patch(self.store, "holdsLink", lambda parts: parts[-1] == b"e")
+        denied = client.ask(Rename, name=b"/d", to=b"/n")
+        self.assertEqual(client.last(denied, Failed).code, "denied")
+        asked = [
+            client.ask(Rename, name=b"/", to=b"/n"),
+            client.ask(Remove, name=b"/"),
+            client.ask(Change, name=b"/", mode=0),
+        ]
+        for id in asked:
+            self.assertEqual(client.last(id, Failed).code, "denied")
+        for id in (client.ask(Rename, name=b"/no", to=b"/n"), client.ask(Remove, name=b"/d")):
+            client.last(id, Failed)
+        found = [each for each in self.notes.records if each["event"].endswith(".denied")]
+        self.assertEqual(
+            [(each["event"], each["path"], each.get("to")) for each in found],
+            [
+                ("files.rename.denied", b"/d", b"/n"),
+                ("files.rename.denied", b"/", b"/n"),
+                ("files.remove.denied", b"/", None),
+                ("files.change.denied", b"/", None),
+            ],
+        )
+        self.assertIn("symbolic links", found[0]["reason"])
+
+    def test_parents(self) -> None:
+        """Each directory that is made is in the audit log, and those that were there are not."""
+        client = self.connect()
+        self.store.makeDirectory((b"d",), None, False)
+        client.last(client.ask(MakeDirectory, name=b"/d/e/f/g", parents=True), Done)
+        client.last(client.ask(MakeDirectory, name=b"/d/e/f/h", parents=True), Done)
+        client.last(client.ask(MakeDirectory, name=b"/i"), Done)
+        made = [each["path"] for each in self.notes.records if each["event"] == "files.mkdir"]
+        self.assertEqual(made, [b"/d/e/f/g", b"/d/e", b"/d/e/f", b"/d/e/f/h", b"/i"])
 
     def test_hidden(self) -> None:
         """What may not be read is not listed."""

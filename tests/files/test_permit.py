@@ -5,7 +5,10 @@ is done; nothing that may not be known is told.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
+from threading import Event, Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,8 +28,10 @@ from twisted_netsuite.files.access import Access
 from twisted_netsuite.files.allowance import Allowance
 from twisted_netsuite.files.digests import combined, digestOf
 from twisted_netsuite.files.memorystore import MemoryStore
-from twisted_netsuite.files.names import Parts, split
+from twisted_netsuite.files.messages import Put
+from twisted_netsuite.files.names import MAX_DEPTH, MAX_NAME, MAX_PART, Parts, split
 from twisted_netsuite.files.permit import READ_ONLY, UNUSABLE, Move, Permit, Place
+from twisted_netsuite.files.quick import begin, publish
 from twisted_netsuite.files.quota import Quotas
 from twisted_netsuite.files.reservation import FREE
 from twisted_netsuite.files.roots import Roots
@@ -457,10 +462,10 @@ class RenameTests(PermitCase):
         self.stores.there().stat(split(b"/new/e/secret/key"))
 
     def test_withoutPolicy(self) -> None:
-        """Without a policy nothing in it is asked about."""
-        self.stores.put(b"/d/a")
+        """Without a policy nothing in it is asked about, nor looked at where names get shorter."""
+        self.stores.put(b"/old/a")
         self.stores.there().list = None  # type: ignore[method-assign, assignment]
-        move = self.successResultOf(self.access(writable=True).rename(b"/d", b"/new"))
+        move = self.successResultOf(self.access(writable=True).rename(b"/old", b"/new"))
         move.make(False)
 
     def test_manyInside(self) -> None:
@@ -475,6 +480,95 @@ class RenameTests(PermitCase):
         error: Any = self.assertRaises(LimitExceeded, move.make, False)
         self.assertIn("more than 3", error.sentence)
         self.stores.there().stat(split(b"/e/more"))
+
+    def test_maxSize(self) -> None:
+        """No file gets a name by which it could not be written, alone or in a directory, with and
+        without a policy."""
+        self.stores.put(b"/a", b"12345")
+        self.stores.put(b"/d/e/a", b"12345")
+        text = rules(f'paths = ["/new/**"]\nmax-size = 4\n{ALL}', ALL)
+        for policy, allowance in ((text, None), (None, Allowance(maxSize=4))):
+            access = self.access(policy, writable=True, allowance=allowance)
+            for name, to in ((b"/a", b"/new/a"), (b"/d", b"/new/d"), (b"/d", b"/new")):
+                move = self.successResultOf(access.rename(name, to))
+                error: Any = self.assertRaises(LimitExceeded, move.make, False)
+                self.assertIn("max-size", error.sentence)
+        self.stores.there().makeDirectory((b"new",), None, False)
+        text = rules(f'paths = ["/new/**"]\nmax-size = 5\n{ALL}', ALL)
+        self.successResultOf(self.access(text).rename(b"/d", b"/new/d")).make(False)
+
+    def test_links(self) -> None:
+        """What holds a link is not moved, by a policy: it would lead to something else."""
+        self.stores.put(b"/d/e/a")
+        store = self.stores.there()
+        self.patch(store, "holdsLink", lambda parts: parts == (b"d", b"e"))
+        for name, to in ((b"/d", b"/new"), (b"/d/e", b"/new")):
+            move = self.successResultOf(self.access(rules(ALL)).rename(name, to))
+            error: Any = self.assertRaises(Denied, move.make, False)
+            self.assertIn("symbolic links", error.sentence)
+        store.stat(split(b"/d/e/a"))
+        self.successResultOf(self.access(writable=True).rename(b"/d", b"/new")).make(False)
+
+    def test_deep(self) -> None:
+        """Nothing gets a name that no request can have, with and without a policy."""
+        deep = b"/a" + b"/d" * (MAX_DEPTH - 1)
+        self.stores.there().makeDirectory(split(deep), None, True)
+        self.stores.put(b"/b/f")
+        long = b"/" + b"/".join([b"x" * MAX_PART] * (MAX_NAME // (MAX_PART + 1) - 1))
+        self.stores.put(b"/c/d/" + b"y" * MAX_PART)
+        self.stores.there().makeDirectory(split(long), None, True)
+        for text in (None, rules(ALL)):
+            access = self.access(text, writable=True)
+            for name, to in ((b"/a", b"/b/a"), (b"/b", deep), (b"/c", long + b"/" + b"z" * 200)):
+                move = self.successResultOf(access.rename(name, to))
+                error: Any = self.assertRaises(InvalidName, move.make, False)
+                self.assertIn("would get a name of more than", error.sentence)
+            self.successResultOf(access.rename(b"/a/d", b"/b/d")).make(False)
+            self.successResultOf(access.rename(b"/b/d", b"/a/d")).make(False)
+
+    def test_manyWithoutPolicy(self) -> None:
+        """Without a policy a directory may hold any number."""
+        self.patch(permitModule, "MAX_MOVED", 3)
+        for number in range(5):
+            self.stores.put(b"/d/%d" % number)
+        self.successResultOf(self.access(writable=True).rename(b"/d", b"/longer")).make(False)
+        self.stores.there().stat(split(b"/longer/4"))
+
+    def test_root(self) -> None:
+        """The root is not renamed, and nothing in it is looked at for that."""
+        self.stores.there().list = None  # type: ignore[method-assign, assignment]
+        for names in ((b"/", b"/a"), (b"/a", b"/")):
+            move = self.successResultOf(self.access(rules(ALL)).rename(*names))
+            self.assertRaises(Denied, move.make, False)
+
+    def test_alone(self) -> None:
+        """What comes to be in a directory while all in it is asked about comes after that."""
+        self.stores.put(b"/d/a")
+        store, begun, done = self.stores.there(), Event(), Event()
+        real = store.rename
+        access = self.access(rules(ALL))
+        place = self.placed(access.makeDirectory(b"/d/late"))
+
+        def make() -> None:
+            begun.set()
+            try:
+                place.makeDirectory(None, False)
+            except NotFound:
+                done.set()
+
+        late = Thread(target=make)
+
+        def rename(*args: Any) -> None:
+            late.start()
+            begun.wait()
+            self.assertFalse(done.wait(0.05))
+            real(*args)
+
+        self.patch(store, "rename", rename)
+        self.successResultOf(access.rename(b"/d", b"/e")).make(False)
+        late.join(10)
+        self.assertTrue(done.is_set())
+        self.assertEqual([entry.name for entry in store.list((b"e",))], [b"a"])
 
 
 class MakeTests(PermitCase):
@@ -500,6 +594,28 @@ class MakeTests(PermitCase):
         self.stores.there().makeDirectory(split(b"/in/box"), None, True)
         place.makeDirectory(None, True)
         self.stores.there().stat(split(b"/in/box/a/b"))
+
+    def test_told(self) -> None:
+        """Those above that were made are told of, also when the rest was not."""
+        for text in (None, rules(ALL)):
+            access = self.access(text, writable=True)
+            told: list[Parts] = []
+            self.placed(access.makeDirectory(b"/a/b/c")).makeDirectory(None, True, told.append)
+            self.placed(access.makeDirectory(b"/a/b/d")).makeDirectory(None, True, told.append)
+            self.assertEqual(told, [(b"a",), (b"a", b"b")])
+            self.setUp()
+        told = []
+        store = self.stores.there()
+        real = store.makeDirectory
+
+        def failing(parts: Parts, *args: Any) -> None:
+            real(parts[:-2], None, True)
+            raise NotFound("It has gone.")
+
+        self.patch(store, "makeDirectory", failing)
+        place = self.placed(self.access(writable=True).makeDirectory(b"/a/b/c"))
+        self.assertRaises(NotFound, place.makeDirectory, None, True, told.append)
+        self.assertEqual(told, [(b"a",)])
 
 
 class QuotaTests(PermitCase):
@@ -563,6 +679,53 @@ class QuotaTests(PermitCase):
         self.placed(access.remove(b"/b")).remove()
         self.assertEqual(self.keeps(), (0, 0))
 
+    def test_meanwhile(self) -> None:
+        """What is written by the old name while a file is renamed, or is published or removed
+        then, comes before or after that, so that both files count."""
+        access = self.opened(writable=True)
+        self.put(access, b"/a", b"12345")
+        self.put(access, b"/b", b"1")
+        store = self.stores.there()
+        write = Put(id=1, name=b"/a", size=3)
+        large = Put(id=2, name=b"/a", size=4, source=b"s")
+        place = self.placed(access.write(b"/a", 3))
+        begun = begin(large, place)
+        begun.target.write(0, [b"1234"])
+        begun.target.chunkWritten(0, digestOf(b"1234"))
+        works: list[Callable[[], object]] = [
+            lambda: publish(write, place, [b"123"], digestOf(b"123")),
+            lambda: begun.commit(digestOf(b"1234")),
+            self.placed(access.remove(b"/a")).remove,
+        ]
+        for number, work in enumerate(works):
+            done = Event()
+
+            def late(work: Callable[[], object] = work, done: Event = done) -> None:
+                with contextlib.suppress(NotFound):
+                    work()
+                done.set()
+
+            thread = Thread(target=late)
+            real = store.rename
+
+            def rename(
+                *args: Any,
+                thread: Thread = thread,
+                done: Event = done,
+                real: Callable[..., None] = real,
+            ) -> None:
+                thread.start()
+                self.assertFalse(done.wait(0.05))
+                real(*args)
+                self.assertFalse(done.wait(0.05))
+
+            patched = self.patch(store, "rename", rename)
+            move = self.successResultOf(access.rename(b"/a", b"/n%d" % number))
+            move.make(False)
+            thread.join(10)
+            patched.restore()
+            self.assertEqual(self.keeps(), (13, 4))
+
     def test_failures(self) -> None:
         """What could not be done changes nothing of it."""
         access = self.opened(writable=True)
@@ -622,7 +785,7 @@ class QuotaTests(PermitCase):
 
 
 def _walked(store: Store, top: Parts) -> set[Parts]:
-    return set(permitModule._walk(store, top))
+    return {below for below, _ in permitModule._walk(store, top, lambda directory: None)}
 
 
 class WalkTests(PermitCase):

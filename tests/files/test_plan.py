@@ -102,11 +102,16 @@ class CompareTests(SynchronousTestCase):
         self.assertEqual(toDigest(source, [*target, file(b"d/x")], options), [file(b"same")])
 
     def test_clobber(self) -> None:
-        """Where nothing may be replaced, what is there stays as it is, whatever it is."""
-        source = [file(b"a", 2, T + 1, 0o600), file(b"new"), folder(b"d")]
-        found = plan(source, [file(b"a"), file(b"d")], clobber=False, delete=True)
+        """Where nothing may be replaced, what is there stays as it is, whatever it is; what is
+        other than in the source is told apart from what is the same."""
+        source = [file(b"a", 2, T + 1, 0o600), file(b"new"), folder(b"d"), file(b"same")]
+        source += [file(b"later", mtime=T + 1), file(b"mode", mode=0o600)]
+        target = [file(name) for name in (b"a", b"d", b"same", b"later", b"mode")]
+        found = plan(source, target, clobber=False, delete=True)
         self.assertEqual([each.entry.name for each in found.transfer], [b"new"])
-        self.assertEqual((found.change, found.unchanged), ([], 1))
+        self.assertEqual((found.change, found.unchanged, found.kept), ([], 1, 3))
+        total = json.loads(list(jsonLines(found))[-1])
+        self.assertEqual((total["unchanged"], total["kept"]), (1, 3))
         self.assertEqual((len(found.clashes), found.removes), (1, 0))
 
     def test_times(self) -> None:
@@ -390,7 +395,7 @@ class WrittenTests(SynchronousTestCase):
                 {"do": "delete", "name": "old/x", "kind": "file"},
                 {"do": "delete", "name": "old", "kind": "directory"},
                 {"do": "total", "files": 3, "bytes": 14, "make": 1, "change": 3}
-                | {"delete": 3, "conflict": 0, "unchanged": 2},
+                | {"delete": 3, "conflict": 0, "unchanged": 2, "kept": 0},
             ],
         )
         self.assertEqual(

@@ -26,7 +26,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_netsuite.errors import ConfigurationError, LimitExceeded, NotFound, StorageFailed
 from twisted_netsuite.files.allowance import Allowance
+from twisted_netsuite.files.memorystore import MemoryStore
 from twisted_netsuite.files.names import Parts, split
+from twisted_netsuite.files.permit import Permit
 from twisted_netsuite.files.quota import (
     FORGET_INTERVAL,
     KEEP,
@@ -37,7 +39,10 @@ from twisted_netsuite.files.quota import (
 from twisted_netsuite.files.quotarecords import VERSION
 from twisted_netsuite.files.quotasums import MAX_RULES, MAX_SUMMED
 from twisted_netsuite.files.reservation import FREE, Reservation
+from twisted_netsuite.files.roots import Roots
 from twisted_netsuite.files.store import Attributes
+from twisted_netsuite.trust.identity import ANONYMOUS
+from twisted_netsuite.trust.oversight import UNSEEN
 from twisted_netsuite.trust.patterns import AbsolutePath
 from twisted_netsuite.trust.rules import FilesRule
 
@@ -274,10 +279,16 @@ class CountTests(QuotaCase):
         self.assertKeeps(1015, 3)
 
     def test_free(self) -> None:
-        """Where nothing is counted all of it is possible, and does nothing."""
-        FREE.publish(1)
-        FREE.keep()
-        FREE.release()
+        """Where nothing is counted any number of files of any size find room, whatever has become
+        of those before."""
+        roots = Roots(ROOT, lambda path: MemoryStore())
+        access = Permit(UNSEEN, roots, writable=True).access(ANONYMOUS, "192.0.2.1:1")
+        for settle in (Reservation.keep, Reservation.release, lambda free: free.publish(2**60)):
+            for name in (b"/a", b"/a", b"/b"):
+                reserved = self.successResultOf(access.write(name, 2**60)).reserve(2**60, b"source")
+                self.assertIs(reserved, FREE)
+                settle(reserved)
+        self.assertKeeps(0, 0)
 
 
 class RefusalTests(QuotaCase):
@@ -461,6 +472,71 @@ class RenameTests(QuotaCase):
         self.assertKeeps(10, 1, allowance=only("/in/**"))
         self.assertKeeps(10, 1)
 
+    def test_replacing(self) -> None:
+        """An upload that was to replace a file counts in full once that has gone, by whatever way,
+        so that files that are there and files that come never are more than one may keep."""
+        few = Allowance(quota=10)
+
+        def gone() -> None:
+            self.rename(b"/a", b"/c", ALL)
+
+        def emptied() -> None:
+            self.put(b"/a", 0, few)
+
+        def others() -> None:
+            self.rename(b"/a", b"/c", owner=BOB)
+
+        def vanished() -> None:
+            self.world.remove(b"/a")
+            self.now += LOOK_PAUSE
+            self.assertRaises(LimitExceeded, self.reserve, b"/b", 2**41)
+
+        for way, keeps in (
+            (gone, (20, 2)),
+            (lambda: self.remove(b"/a"), (10, 1)),
+            (emptied, (10, 1)),
+            (others, (10, 1)),
+            (vanished, (10, 1)),
+        ):
+            self.put(b"/a", 10)
+            reservation = self.reserve(b"/a", 10, few)
+            self.assertKeeps(10, 1)
+            way()
+            self.assertKeeps(*keeps)
+            self.assertRaises(LimitExceeded, self.reserve, b"/b", 1, few)
+            self.world.put(b"/a", 10)
+            reservation.publish(10)
+            self.assertKeeps(*keeps)
+            for name in (b"/a", b"/c"):
+                if (ROOT, split(name)) in self.world.there:
+                    self.remove(name)
+            self.assertKeeps(0, 0)
+
+    def test_replacingRefused(self) -> None:
+        """A file that is to be replaced is not renamed without room for both."""
+        few = Allowance(quota=19)
+        self.put(b"/a", 10)
+        reservation = self.reserve(b"/a", 10, few)
+        self.assertRaises(LimitExceeded, self.rename, b"/a", b"/c", few)
+        self.assertRaises(LimitExceeded, self.rename, b"/a", b"/c", Allowance(fileQuota=1))
+        reservation.release()
+        self.rename(b"/a", b"/c", few)
+        self.assertKeeps(10, 1)
+
+    def test_told(self) -> None:
+        """Who renames tells what has become of it, whatever has either name now."""
+        self.put(b"/a", 10)
+        id = self.quotas.beginRename(BOB, ROOT, (b"a",), (b"b",), ALL)
+        self.world.rename(b"/a", b"/b")
+        self.world.put(b"/a", 7)
+        self.quotas.endRename(id, True)
+        self.assertKeeps(0, 0)
+        self.assertKeeps(10, 1, BOB)
+        id = self.quotas.beginRename(ANNA, ROOT, (b"b",), (b"c",), ALL)
+        self.world.rename(b"/b", b"/c")
+        self.quotas.endRename(id, False)
+        self.assertKeeps(10, 1, BOB)
+
     def test_failed(self) -> None:
         """What was not renamed after all counts as before."""
         self.put(b"/a", 10)
@@ -497,6 +573,40 @@ class RenameTests(QuotaCase):
 
 class KeptTests(QuotaCase):
     """What is kept of uploads for another try."""
+
+    def test_otherSize(self) -> None:
+        """A try of another size lies beside the first, and both count."""
+        self.reserve(b"/a", 100, source=b"s").keep()
+        few = Allowance(quota=150)
+        self.assertRaises(LimitExceeded, self.reserve, b"/a", 99, few, source=b"s")
+        self.reserve(b"/a", 99, source=b"s").keep()
+        self.assertKeeps(199, 2)
+
+    def test_undone(self) -> None:
+        """What is kept counts on, as long as before, when a try cannot be begun."""
+        self.reserve(b"/a", 100, source=b"s").keep()
+        self.now += KEEP / 2
+        reservation = self.reserve(b"/a", 100, source=b"s")
+        reservation.undo()
+        reservation.release()
+        reservation.undo()
+        self.assertKeeps(100, 1)
+        self.reserve(b"/b", 5).undo()
+        self.assertKeeps(100, 1)
+        self.kill()
+        self.assertKeeps(100, 1)
+        self.now += KEEP / 2 + FORGET_INTERVAL
+        self.put(b"/c", 1)
+        self.assertKeeps(1, 1)
+
+    def test_undoneElsewhere(self) -> None:
+        """And it does so by the name that its directory has then."""
+        self.world.put(b"/d", None)
+        self.reserve(b"/d/a", 100, source=b"s").keep()
+        reservation = self.reserve(b"/d/a", 100, source=b"s")
+        self.rename(b"/d", b"/e")
+        reservation.undo()
+        self.assertKeeps(100, 1, allowance=only("/e/**"))
 
     def test_counts(self) -> None:
         """It counts as a whole, also where it was to replace an own file."""

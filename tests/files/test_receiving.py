@@ -5,15 +5,16 @@ broken off nothing stays open.
 
 from __future__ import annotations
 
-from tests.files.nativerig import BIG, NativeCase, digestOfAll, pieces
+from tests.files.nativerig import BIG, Client, NativeCase, digestOfAll, pieces
 from tests.trust.overseen import ANNA, BOB
-from twisted_netsuite.files import uploads
+from twisted_netsuite.files import receiving, uploads
 from twisted_netsuite.files.capacity import MAX_GATHERED, MAX_WAITING
 from twisted_netsuite.files.digests import CHUNK, digestOf
 from twisted_netsuite.files.disk import STEP
 from twisted_netsuite.files.messages import Cancel, Commit, Done, Failed, Have, Holes, Join, Put
+from twisted_netsuite.files.receiving import HOLES_WEIGHT, MAX_SILENCE
 from twisted_netsuite.files.store import Wanted
-from twisted_netsuite.files.uploads import MAX_FILE
+from twisted_netsuite.files.uploads import MAX_FILE, Upload
 
 SERVICE_FAILED = "The service failed; its log says why."
 
@@ -306,12 +307,30 @@ class SlowTests(NativeCase):
             client.chunk(id, index, piece)
         self.move()
         inflow = client.server._inflow
-        self.assertGreater(inflow._waiting, MAX_WAITING)
+        self.assertGreaterEqual(inflow._waiting, MAX_WAITING)
         self.assertLessEqual(inflow._waiting, MAX_WAITING + STEP)
         client.say(Commit(id=id, digest=digestOfAll(BIG)))
         self.settle()
         client.last(id, Done)
         self.assertEqual((self.kept(b"/f"), inflow._waiting), (BIG, 0))
+
+    def test_heldHoles(self) -> None:
+        """HOLES that wait for the disk are bounded, too."""
+        client = self.connect()
+        id = self.putting(client, b"/f", BIG)
+        inflow, line = client.server._inflow, self.uploadOf()._line
+        client.say(*(Holes(id=id, index=1, count=1) for _ in range(10_000)))
+        self.move()
+        most = MAX_WAITING // HOLES_WEIGHT
+        self.assertGreaterEqual(inflow._waiting, MAX_WAITING)
+        self.assertLessEqual(len(line._waiting), most)
+        self.settle()
+        self.assertEqual((inflow._waiting, self.store.made), (0, [1]))
+
+    def uploadOf(self) -> Upload:
+        (upload,) = self.factory.uploads._open.values()
+        assert isinstance(upload, Upload)
+        return upload
 
     def test_failLate(self) -> None:
         """What fails behind COMMIT is told once, and logged once, and nothing is published."""
@@ -435,6 +454,108 @@ class SlowTests(NativeCase):
         self.settle()
         self.successResultOf(stopped)
         self.assertEqual(self.store.ends, ["keep"])
+
+
+class SilenceTests(NativeCase):
+    """Files of which nothing comes."""
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(int(seconds / 5)):
+            self.clock.advance(5)
+            self.settle()
+
+    def test_silent(self) -> None:
+        """A file of which nothing comes any more is given up, its place is free, and what has come
+        is kept; a try of which nothing has come leaves nothing."""
+        for source, end in ((b"s", "keep"), (None, "discard")):
+            client = self.connect()
+            id = self.putting(client, b"/f", BIG, source=source)
+            client.chunk(id, 0, pieces(BIG)[0])
+            self.wait(MAX_SILENCE - 5)
+            self.assertEqual(client.kinds(id)[-1:], ["Ready"])
+            self.wait(5)
+            failed = client.last(id, Failed)
+            self.assertEqual((failed.code, failed.kept), ("limit", end == "keep"))
+            self.assertIn("for 10 minutes", failed.message)
+            self.assertEqual(self.store.ends.pop(), end)
+            self.assertEqual((self.factory.uploads._open, self.factory.uploads._counts), ({}, {}))
+            client.say(Cancel(id=id))
+            self.assertEqual((client.server._exchanges, client.closed), ({}, []))
+
+    def test_slow(self) -> None:
+        """As long as something comes, over any connection, it goes on."""
+        one, two = self.connect(), self.connect()
+        first = self.putting(one, b"/f", BIG)
+        second = two.ask(Join, upload=one.ready(first))
+        for index in (0, 2):
+            self.wait(MAX_SILENCE - 5)
+            two.chunk(second, index, pieces(BIG)[index])
+        self.wait(MAX_SILENCE - 5)
+        one.say(Holes(id=first, index=1, count=1))
+        self.wait(MAX_SILENCE - 5)
+        self.assertEqual(one.kinds(first), ["Ready"])
+        self.cancelled(one, first)
+
+    def test_over(self) -> None:
+        """Nobody is waited for once it is to be published."""
+        client = self.connect()
+        id = self.whole(client, b"/f", BIG)
+        client.last(id, Done)
+        self.wait(2 * MAX_SILENCE)
+        self.assertEqual((self.kept(b"/f"), client.closed), (BIG, []))
+
+
+class HaveTests(NativeCase):
+    """What an earlier try has left."""
+
+    def begin(self) -> Client:
+        """Have much of a file kept, and put it once more for a client that does not read."""
+        self.patch(receiving, "MAX_DIGESTS", 1)
+        writer, client = self.connect(), self.connect()
+        count = 100
+        size = 2 * count * CHUNK
+        id = writer.ask(Put, name=b"/f", size=size, source=b"s")
+        writer.say(*(Holes(id=id, index=index, count=1) for index in range(0, 2 * count, 2)))
+        self.cancelled(writer, id)
+        client.pair.client.pauseProducing()
+        self.made = 0
+
+        def counted(id: int, index: int, digests: bytes) -> Have:
+            self.made += 1
+            return Have(id=id, index=index, digests=digests * 4096)
+
+        self.patch(receiving, "Have", counted)
+        client.ask(Put, name=b"/f", size=size, source=b"s")
+        self.settle()
+        return client
+
+    def test_asTaken(self) -> None:
+        """HAVE is made as the client takes it, and READY comes behind all of it."""
+        client = self.begin()
+        self.assertLess(self.made, 10)
+        client.pair.client.resumeProducing()
+        self.settle()
+        self.assertEqual(self.made, 100)
+        self.assertEqual(client.kinds(client.id), ["Have"] * 100 + ["Ready"])
+        self.cancelled(client, client.id)
+
+    def test_cancel(self) -> None:
+        """What is cancelled meanwhile is not told any further."""
+        client = self.begin()
+        client.say(Cancel(id=client.id))
+        self.settle()
+        client.pair.client.resumeProducing()
+        self.settle()
+        self.assertLess(self.made, 10)
+        self.assertEqual(client.last(client.id, Failed).kept, True)
+        self.assertNotIn("Ready", client.kinds(client.id))
+
+    def test_lost(self) -> None:
+        """When the client vanishes meanwhile, it is kept."""
+        client = self.begin()
+        client.reset()
+        self.settle()
+        self.assertEqual(self.store.ends, ["keep", "keep"])
 
 
 class GatheringTests(NativeCase):

@@ -68,6 +68,13 @@ class ScanCase(SynchronousTestCase):
 class DirectoryTests(ScanCase):
     """A tree on the disk."""
 
+    def test_far(self) -> None:
+        """A time that 64 bits do not hold is told as the last that they hold."""
+        self.make(b"d/", b"f")
+        for name in (b"d", b"f"):
+            os.utime(self.path(name), ns=(0, 10**19))
+        self.assertEqual({entry.mtime for entry in self.scan(Scan())}, {2**63 - 1})
+
     def test_entries(self) -> None:
         """A file is told with its size, time and mode, a directory with time and mode."""
         self.make(b"d/", b"d/f")

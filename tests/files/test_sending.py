@@ -5,12 +5,15 @@ stays open.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tests.files.nativerig import BIG, NativeCase, digestOfAll, pieces
+from tests.trust.overseen import overseen
 from twisted_netsuite.files import manifests
 from twisted_netsuite.files.capacity import MAX_QUEUED, MAX_SENDING
 from twisted_netsuite.files.digests import CHUNK, digestOf
+from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.messages import (
     LIST_ENTRIES,
     Body,
@@ -27,7 +30,11 @@ from twisted_netsuite.files.messages import (
     Manifest,
     Stat,
 )
+from twisted_netsuite.files.native import FilesFactory
+from twisted_netsuite.files.permit import Permit
 from twisted_netsuite.files.quick import SMALL
+from twisted_netsuite.files.root import Root
+from twisted_netsuite.files.roots import Roots
 from twisted_netsuite.net.rates import Pace
 from twisted_netsuite.testing import BUFFER_SIZE
 
@@ -381,3 +388,41 @@ class DescriptorTests(NativeCase):
         client.pair.client.resumeProducing()
         self.settle()
         self.assertEqual(client.last(ids[2], Failed).code, "source-changed")
+
+
+class WrappedTests(NativeCase):
+    """Files of a disk, over what is no socket."""
+
+    def serve(self, pace: Pace | None = None, writable: bool = True) -> None:
+        self.top = self.mktemp()
+        os.mkdir(self.top)
+        store = LocalStore(Root(self.top))
+        permit = Permit(overseen(None), Roots("/r", lambda path: store))
+        self.factory = FilesFactory(self.clock, permit, disk=self.disk)
+        self.successResultOf(self.factory.open())
+
+    def test_whole(self) -> None:
+        """They arrive as they are where the kernel cannot send them."""
+        for data in (b"x", BIG):
+            with open(os.path.join(self.top, "f"), "wb") as file:
+                file.write(data)
+            client = self.connect()
+            id = self.getting(client, b"/f")
+            client.last(id, Done)
+            self.assertEqual(client.data(id), data)
+
+
+class ManyTests(NativeCase):
+    """More that waits than a stack is deep."""
+
+    def test_lists(self) -> None:
+        """Lists that a client takes late are all sent, also where the disk answers at once."""
+        client = self.connect()
+        client.pair.client.pauseProducing()
+        client.said = lambda: None
+        ids = [client.ask(List, name=b"/") for _ in range(500)]
+        self.settle()
+        client.pair.client.resumeProducing()
+        self.settle()
+        for id in ids:
+            self.assertEqual(client.kinds(id), ["Done"])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from hypothesis import given, settings
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -30,6 +30,7 @@ from twisted_netsuite.errors import (
 from twisted_netsuite.files import carrying, flights, progress
 from twisted_netsuite.files import sync as module
 from twisted_netsuite.files.client import FilesSession
+from twisted_netsuite.files.entries import TreeEntry
 from twisted_netsuite.files.flights import MAX_FLIGHTS, Flights, inThread, itsOwn, together
 from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.memorystore import MemoryStore
@@ -40,7 +41,7 @@ from twisted_netsuite.files.plan import Plan
 from twisted_netsuite.files.progress import How, Outcome, TreeIncomplete
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.files.store import Attributes, Store
-from twisted_netsuite.files.sync import SyncOptions, sync
+from twisted_netsuite.files.sync import SyncOptions, once, sync
 from twisted_netsuite.files.transfer import Sent, Unconfirmed
 from twisted_netsuite.files.trees import LocalTree, RemoteTree, getTree, putTree
 
@@ -375,6 +376,32 @@ class RemoveTests(SyncCase):
         self.assertTrue(self.successResultOf(work).carriedOut)
         self.assertSame()
 
+    def test_askedOnce(self) -> None:
+        """Who has agreed is not asked again at another try, unless that removes something else; who
+        has not agreed is."""
+        answers: list[bool | Deferred[bool]] = [False, succeed(True), False, True]
+        asked: list[list[bytes]] = []
+
+        def confirm(plan: Plan) -> bool | Deferred[bool]:
+            asked.append([each.name for each in (*plan.clear, *plan.delete)])
+            return answers.pop(0)
+
+        confirmed = once(confirm)
+        old, new = TreeEntry(b"old", False), TreeEntry(b"new", False)
+        for plan, may, count in (
+            (Plan(delete=[old]), False, 1),
+            (Plan(delete=[old]), True, 2),
+            (Plan(delete=[old]), True, 2),
+            (Plan(clear=[old]), True, 2),
+            (Plan(clear=[new], delete=[old]), False, 3),
+            (Plan(clear=[new], delete=[old]), True, 4),
+            (Plan(delete=[new]), True, 4),
+        ):
+            answer = confirmed(plan)
+            assert isinstance(answer, Deferred)
+            self.assertEqual((self.successResultOf(answer), len(asked)), (may, count))
+        self.assertEqual(asked, [[b"old"], [b"old"], [b"new", b"old"], [b"new", b"old"]])
+
     def test_notAsked(self) -> None:
         """Nobody is asked where nothing is to be removed, or yes was said before."""
 
@@ -393,6 +420,20 @@ class RemoveTests(SyncCase):
         self.assertEqual(treeOf(self.near, (b"t",)), before)
         self.assertEqual((outcome.plan.files, outcome.plan.removes), (1, 4))
         self.assertFalse(outcome.carriedOut)
+        self.assertEqual(outcome.failed, 0)
+
+    def test_dryRunClash(self) -> None:
+        """A dry run tells what could not be done, as the run itself would."""
+        fill(self.far, (b"t",), {b"clash/x": b""})
+        fill(self.near, (b"t",), {b"clash": b""})
+        outcome = self.successResultOf(self.fetch(dryRun=True))
+        self.assertEqual([each.name for each in outcome.failures], [b"clash"])
+        self.assertEqual((outcome.failed, len(outcome.plan.clashes)), (1, 1))
+        error = self.failureResultOf(self.fetch(), TreeIncomplete).value
+        self.assertEqual(
+            [each.error.sentence for each in error.outcome.failures],
+            [each.error.sentence for each in outcome.failures],
+        )
 
     def test_send(self) -> None:
         """At the server all is removed that is to be, inner things before outer ones."""

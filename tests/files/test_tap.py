@@ -20,10 +20,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.files.tree import descriptors, makeTree
 from tests.trust.overseen import ANNA, PLACE, overseen
-from twisted_netsuite.errors import ConfigurationError, StorageFailed
+from twisted_netsuite.errors import ConfigurationError, NetsuiteError
 from twisted_netsuite.files.allowance import Allowance
 from twisted_netsuite.files.classic import ClassicGetFactory
 from twisted_netsuite.files.native import FilesFactory
+from twisted_netsuite.files.permit import Permit
 from twisted_netsuite.files.quota import Quotas
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.files.tap import FilesConfig, Options, build
@@ -201,7 +202,7 @@ class NativeTests(TapCase):
         """Each option reaches the factory."""
         state = os.path.abspath(self.mktemp())
         config = parsed(
-            *("--root", os.path.relpath(self.root), "--writable", "--links", "inside"),
+            *("--root", os.path.relpath(self.root), "--writable"),
             *("--durable", "--max-size", "10", "--quota", "20", "--file-quota", "30"),
             *("--state", state, "--limit-rate", "1000", "--total-rate", "2000"),
             *("--require-identity", "--max-connections", "3", "--idle-timeout", "9"),
@@ -329,6 +330,25 @@ class QuotaTests(TapCase):
         text = f'[[roles.x.files]]\nroot = "{other}"'
         self.assertIn(repr(other), self.refused(overseen(text), state=other + "/state"))
 
+    def test_links(self) -> None:
+        """A file that has more names than one, by links that are followed, is not counted."""
+        state = os.path.abspath(self.mktemp())
+        self.assertIn("leave out links, or state", self.refused(state=state, links="inside"))
+        self.native(state=state, links="never")
+        self.native(links="inside")
+
+    def test_overlapping(self) -> None:
+        """Nor is one in a root that lies in another, wherever a link leads."""
+        state, other = os.path.abspath(self.mktemp()), os.path.abspath(self.mktemp())
+        os.symlink(self.root, other)
+        for root in (self.root + "/below", os.path.dirname(self.root), other + "/below"):
+            policy = overseen(f'[[roles.x.files]]\nroot = "{root}"')
+            self.assertIn("files have two names", self.refused(policy, state=state))
+            self.native(policy)
+        apart = os.path.abspath(self.mktemp())
+        for root in (self.root, apart):
+            self.native(overseen(f'[[roles.x.files]]\nroot = "{root}"'), state=state)
+
 
 class AtOnce:
     """A disk that needs no threads."""
@@ -367,11 +387,17 @@ class StartedCase(TapCase):
         self, oversight: Oversight = UNSEEN, options: str = "", **told: Any
     ) -> ListeningService:
         """Listen."""
-        self.reactor: Any = UNIXReactor()
-        config = FilesConfig(root=self.root, listen=(f"unix:{self.path}{options}",), **told)
-        (service,) = build(config, self.reactor, oversight)
+        (service,) = self.built(oversight, options, **told)
         service.startService()
         return service
+
+    def built(
+        self, oversight: Oversight = UNSEEN, options: str = "", **told: Any
+    ) -> list[ListeningService]:
+        """Build the service."""
+        self.reactor: Any = UNIXReactor()
+        config = FilesConfig(root=self.root, listen=(f"unix:{self.path}{options}",), **told)
+        return build(config, self.reactor, oversight)
 
     def stop(self, service: ListeningService) -> None:
         """Listen no more."""
@@ -421,22 +447,60 @@ class StartTests(StartedCase):
         self.assertIn("Another server uses the state directory", error.sentence)
         self.assertFalse(os.path.exists(self.path))
 
+    def test_rootGone(self) -> None:
+        """A root that cannot be used any more at the start is one sentence, and nothing listens."""
+        (service,) = self.built()
+        os.rename(self.root, self.root + "-away")
+        error: Any = self.assertRaises(ConfigurationError, service.startService)
+        self.assertIn(repr(self.root), error.sentence)
+        self.assertFalse(os.path.exists(self.path))
+
     def test_notOpened(self) -> None:
-        """When something cannot be opened after all, the log says what."""
+        """When something cannot be opened after all, the log says what, and the process ends."""
         state = os.path.abspath(self.mktemp())
         self.patch(Quotas, "check", lambda self: None)
         os.mkdir(state)
         Path(state, "quota.sqlite").write_bytes(b"nothing of ours" * 100)
         with capturedLogs() as events:
             service = self.started(state=state)
-        told = [formatEvent(each) for each in events if each["log_level"].name == "error"]
+        told = [formatEvent(each) for each in events if each["log_level"].name == "critical"]
         self.assertEqual(len(told), 1)
-        self.assertIn("not everything can be served", told[0])
+        self.assertIn("nothing can be served", told[0])
         self.assertIn(repr(state), told[0])
+        self.assertStopsProcess(service)
+
+    def test_openingFails(self) -> None:
+        """So it is when it fails for a reason that nobody has thought of."""
+        self.patch(Permit, "open", lambda permit: 1 // 0)
+        service = self.started()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertStopsProcess(service)
+
+    def assertStopsProcess(self, service: ListeningService) -> None:
+        """See that the reactor is stopped once it runs, and that nothing is open."""
         factory = service.factory
         assert isinstance(factory, FilesFactory)
-        place = self.successResultOf(factory.permit.access(ANNA, "").read(b"/a.txt"))
-        self.assertRaises(StorageFailed, place.reserve, 1)
+        self.assertEqual(factory.permit.roots.stores, [])
+        self.assertRaises(NetsuiteError, factory.requireOpen)
+        self.assertEqual([act for act, _, _ in self.reactor.whenRunningHooks], [self.reactor.stop])
+        self.stop(service)
+
+    def test_again(self) -> None:
+        """A service that was stopped can be started again."""
+        service = self.started()
+        factory = service.factory
+        assert isinstance(factory, FilesFactory)
+        self.stop(service)
+        service.startService()
+        factory.requireOpen()
+        self.stop(service)
+
+    def test_notStarted(self) -> None:
+        """The stop of a service whose start has failed comes to its end."""
+        (service,) = self.built()
+        self.patch(service, "furnish", lambda: Root("/nowhere"))
+        service.privilegedStartService()
+        self.assertRaises(ConfigurationError, service.startService)
         self.stop(service)
 
     def test_uncounted(self) -> None:

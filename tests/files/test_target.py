@@ -31,6 +31,7 @@ from twisted_netsuite.files import (
     partialfile,
     publishing,
     rereading,
+    verified,
 )
 from twisted_netsuite.files import target as module
 from twisted_netsuite.files.digests import combined, digestOf
@@ -73,7 +74,7 @@ class TargetCase(SynchronousTestCase):
     def setUp(self) -> None:
         for changed in (digests, module, localsource, partialfile, rereading):
             self.patch(changed, "CHUNK", CHUNK)
-        for changed in (module, rereading):
+        for changed in (module, rereading, journal, verified):
             self.patch(changed, "ZEROS", digestOf(bytes(CHUNK)))
         self.path = Path(self.mktemp())
         self.path.mkdir()
@@ -175,11 +176,13 @@ class WriteTests(TargetCase):
         """What a small file costs is known to the single system call."""
         disk = FaultyDisk(self)
         self.put(b"x", source=None, durable=False)
-        before = ["dup", "open", "flock", "pwritev", "fchmod", "utime"]
+        before = ["dup", "open", "flock", "pwritev", "access"]
         after = ["fstat", "close", "close"]
-        self.assertEqual(disk.calls, [*before, "renameat2", *after])
+        self.assertEqual(disk.calls, [*before, "fchmod", "utime", "renameat2", *after])
         disk.reset()
         self.put(b"y", source=None, durable=True)
+        # Whose the old one is, and whom it lets in.
+        before += ["stat", "fstat", "getxattr", "listxattr", "fchmod", "utime"]
         over = ["renameat2", "stat", "fstat", "renameat2", "stat"]
         self.assertEqual(disk.calls, [*before, "fsync", *over, "fsync", "unlink", *after])
 
@@ -736,7 +739,7 @@ class RoomTests(TargetCase):
         for changed in (digests, module, localsource, partialfile, rereading):
             self.patch(changed, "CHUNK", chunk)
         zeros = digestOf(bytes(chunk))
-        for changed in (module, rereading):
+        for changed in (module, rereading, journal, verified):
             self.patch(changed, "ZEROS", zeros)
         data = b"x" * chunk
         last = size // chunk - 1
@@ -802,6 +805,11 @@ class RoomTests(TargetCase):
         disk.failAt(len(disk.calls) + 1, errno.EIO)
         self.assertRaises(StorageFailed, target.hole, 3)
         self.assertNotIn(1, target.verified)
+
+
+def _notRenamed(name: str, args: tuple[Any, ...]) -> None:
+    if name in ("renameat2", "rename"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class ResumeTests(TargetCase):
@@ -911,6 +919,19 @@ class ResumeTests(TargetCase):
             self.assertEqual(dict(target.verified), {})
             target.discard()
             self.assertOnly(None)
+
+    def test_othersFile(self) -> None:
+        """What could not be published in place of another account's file is gone on with."""
+        if os.geteuid():
+            raise SkipTest("only root gives files away")
+        self.file.write_bytes(OLD)
+        os.chown(self.file, 12345, 12345)
+        disk = FaultyDisk(self)
+        disk.before = _notRenamed
+        self.assertRaises(StorageFailed, self.put)
+        self.assertEqual(self.leftover(PARTIAL).stat().st_uid, os.geteuid())
+        disk.before = None
+        self.assertEqual(set(self.begin().verified), {0, 1, 2, 3, 4})
 
     def test_power(self) -> None:
         """After another boot all is read again."""

@@ -69,6 +69,23 @@ class TogetherTests(LocalCase):
             self.whole(b"d/2")
         self.assertEqual(self.asked, [b"d"])
 
+    def test_renamedElsewhere(self) -> None:
+        """Who was allowed to write by one name does not write by another that the directory has
+        got meanwhile."""
+
+        def rename() -> None:
+            self.store.rename((b"d",), (b"moved",), False)
+            self.store.makeDirectory((b"d",), None, False)
+
+        with together():
+            self.whole(b"d/1")
+            other = Thread(target=rename)
+            other.start()
+            other.join()
+            self.whole(b"d/2")
+        self.assertEqual(names(self.store, (b"moved",)), {b"below", b"1"})
+        self.assertEqual(names(self.store, (b"d",)), {b"2"})
+
     def test_swapped(self) -> None:
         """What changes names, in the same thread, is done before what comes after it."""
 

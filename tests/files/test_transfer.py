@@ -380,7 +380,7 @@ class GetLargeTests(TransferTestCase):
         self.assertEqual([(each.first, each.count) for each in self.records(Get)], [(0, 1), (1, 5)])
 
     def test_steps(self) -> None:
-        """The disk gets half a chunk at a time, and what waits for it makes the server wait."""
+        """The disk gets a chunk at a time, and what waits for it makes the server wait."""
         self.disk = Later()
         self.serve(LARGE)
         getting = self.startGet()
@@ -394,7 +394,7 @@ class GetLargeTests(TransferTestCase):
         self.successResultOf(getting)
         self.assertEqual(self.contents(), LARGE)
         self.assertGreater(most, MAX_DEBT)
-        self.assertLessEqual(most, MAX_DEBT + CHUNK // 2 + 65536)
+        self.assertLessEqual(most, MAX_DEBT + CHUNK + 65536)
         self.assertIdle()
 
     def test_holes(self) -> None:
@@ -408,6 +408,25 @@ class GetLargeTests(TransferTestCase):
             (got.moved, got.there, got.digest), (CHUNK, len(data) - CHUNK, fileDigest(data))
         )
         self.assertEqual(sum(self.told), len(data))
+
+    def test_noRoom(self) -> None:
+        """What the disk of this end has no room for is refused before any of it is asked for;
+        nothing is written."""
+        self.serve(LARGE)
+        top = self.mktemp()
+        os.mkdir(top)
+        status = os.statvfs(top)
+        free = (len(LARGE) - 1) // status.f_frsize
+        full = os.statvfs_result((*status[:4], free, *status[5:]))
+        self.patch(os, "fstatvfs", lambda file: full)
+        store = LocalStore(Root(top))
+        self.addCleanup(store.close)
+        local, known = Local(store, (b"f",), self.disk), facts(len(LARGE))
+        getting = getFile([self.session], b"/there", local, facts=known)
+        self.flush()
+        told = self.failure(getting, StorageFailed)
+        self.assertIn(f"'f' needs {len(LARGE)} bytes more, and the disk has", told)
+        self.assertEqual((os.listdir(top), self.records(Get)), ([], []))
 
     def partial(self, *have: int, **options: Any) -> None:
         """Leave some chunks of an earlier try."""
@@ -1585,3 +1604,49 @@ class InterleavingTests(TransferTestCase):
         for name, kept in self.factory.files.items():
             self.assertEqual(kept.data, LARGE if b"l" in name else noise(3000))
         self.assertIdle()
+
+
+class CallbackTests(TransferTestCase):
+    """A caller's own code that fails."""
+
+    def test_moved(self) -> None:
+        """What a progress callback raises is what its transfer fails with; the session goes on, and
+        nothing is left."""
+
+        def moved(count: int) -> None:
+            raise ZeroDivisionError
+
+        sink = Sink()
+        for data in (b"x", LARGE):
+            self.serve(data)
+            self.write(data)
+            for begin in (
+                lambda: getFile([self.session], b"/there", self.local(), moved=moved),
+                lambda: putFile([self.session], self.local(), b"/there", moved=moved),
+                lambda: getStream([self.session], b"/there", cast(Any, sink), moved=moved),
+            ):
+                begun: Deferred[Any] = begin()
+                self.flush()
+                self.failureResultOf(begun, ZeroDivisionError)
+                self.assertIsNone(sink.producer)
+                self.assertTrue(self.session.isOpen)
+                self.store.ends.clear()
+                self.store.wanted.clear()
+                self.assertEqual(self.session.load, 0)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_consumerTaken(self) -> None:
+        """A consumer that has a producer already keeps it, gets nothing, and nothing is asked."""
+
+        class Taken(Sink):
+            def registerProducer(self, producer: Any, streaming: bool) -> None:
+                raise RuntimeError("Cannot register two producers.")
+
+            def unregisterProducer(self) -> None:
+                raise AssertionError("It is not ours.")
+
+        self.serve(LARGE)
+        begun = getStream([self.session], b"/there", cast(Any, Taken()))
+        self.flush()
+        self.failureResultOf(begun, RuntimeError)
+        self.assertEqual(self.records(Get), [])

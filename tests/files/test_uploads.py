@@ -4,6 +4,7 @@ Uploads: one thing after the other is done with a file, and what is counted for 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
@@ -42,6 +43,10 @@ class Somewhere(NamedTuple):
     root: str
     parts: tuple[bytes, ...]
 
+    def held(self) -> AbstractContextManager[None]:
+        """Hold nothing."""
+        return nullcontext()
+
 
 class Counted:
     """Room that notes what became of it."""
@@ -67,7 +72,7 @@ class UploadTests(SynchronousTestCase):
         self.room: Any = Counted()
 
     def begin(self, disk: Any, size: int = 3, source: bytes | None = None) -> Upload:
-        place: Any = None
+        place: Any = Somewhere("/root", (b"f",))
         target = self.store.target((b"f",), Wanted(size, source=source), "anna")
         return Upload(disk, Begun(target, self.room, place), ANNA)
 
@@ -128,6 +133,36 @@ class UploadTests(SynchronousTestCase):
         self.successResultOf(upload.holes(1, 1))
         upload.dropped(chunk)
         upload.chunk(self.body(bytes(CHUNK)))
+
+    def test_holesAgain(self) -> None:
+        """What is there is no hole, nor made one again."""
+        upload = self.begin(Immediate(), 5 * CHUNK)
+        self.successResultOf(upload.holes(1, 2))
+        self.successResultOf(upload.write(upload.chunk(self.body(b"x" * CHUNK)), [b"x" * CHUNK]))
+        self.successResultOf(upload.holes(0, 5))
+        self.successResultOf(upload.holes(0, 5))
+        self.assertEqual(self.store.made, [1, 2, 3, 4])
+        self.assertEqual(upload.target.verified[0], digestOf(b"x" * CHUNK))
+
+    def test_holesInSteps(self) -> None:
+        """Many holes are made in steps, and what fails of them is told."""
+        self.patch(module, "HOLES", 2)
+        disk = Later()
+        upload = self.begin(disk, 5 * CHUNK)
+        made, written = upload.holes(0, 5), upload.written()
+        for count in (2, 4, 5):
+            self.assertNoResult(made)
+            disk.step()
+            self.assertEqual(self.store.made, list(range(count)))
+        self.successResultOf(made)
+        self.assertNoResult(written)
+
+        def fail(index: int) -> None:
+            raise StorageFailed("full")
+
+        upload = self.begin(Immediate(), 5 * CHUNK)
+        upload.target.hole = fail  # type: ignore[method-assign]
+        self.failureResultOf(upload.holes(0, 5), StorageFailed)
 
     def test_no_such(self) -> None:
         """Chunks that the file does not have are refused."""

@@ -4,7 +4,9 @@ Bodies of sessions over real sockets: large ones, slow and vanishing readers, an
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import mmap
 import os
 import socket
 import struct
@@ -18,11 +20,12 @@ from typing import Any, ClassVar, cast
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import clientFromString, serverFromString, wrapClientTLS
 from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.testing import StringTransport
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.integration.test_session import (
     HELLO_ECHO,
@@ -37,9 +40,18 @@ from tests.net.test_framed import packed
 from twisted_netsuite.echo.messages import RECORDS, Echo
 from twisted_netsuite.echo.native import NativeEcho, NativeEchoFactory
 from twisted_netsuite.errors import ConnectionFailed
+from twisted_netsuite.files.client import connectFiles
+from twisted_netsuite.files.digests import CHUNK
+from twisted_netsuite.files.localstore import LocalStore
+from twisted_netsuite.files.native import FilesFactory
+from twisted_netsuite.files.permit import Permit
+from twisted_netsuite.files.root import Root
+from twisted_netsuite.files.roots import Roots
+from twisted_netsuite.files.transfer import getStream
 from twisted_netsuite.net.bulktls import BulkTLSTransport
 from twisted_netsuite.net.sendfile import SEND_A_TURN, Part
 from twisted_netsuite.net.sessionclient import ClientSession, helloFor, openSession
+from twisted_netsuite.trust.oversight import Oversight
 from twisted_netsuite.wire.session import Record, SessionCodec
 
 #: More than all buffers between two programs hold.
@@ -47,6 +59,13 @@ SIZE = 64 * 1024 * 1024
 
 #: Bytes that may be on their way: what the kernel keeps for a reader that does not read.
 BUFFERS = 16 * 1024 * 1024
+
+
+#: Bytes of a file that is on the disk alone: many chunks, and whole pages.
+COLD = 16 * CHUNK
+
+#: How often the system is asked to take it out of memory: it leaves what somebody uses just then.
+EVICTIONS = 15
 
 
 class Taker:
@@ -411,6 +430,87 @@ class TurnTests(BodyTestCase):
         early, late = sorted((first, second), key=lambda out: ends[out])
         others = sent[: ends[early]].count(late)
         self.assertGreater(others, sent.count(late) // 4)
+
+
+class ColdTests(TestCase):
+    """Files of the files service that are not in memory when somebody asks for them."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.reactor = realReactor()
+        self.root = Path(self.mktemp())
+        self.root.mkdir()
+        self.data = os.urandom(COLD)
+        path = self.root / "cold"
+        with path.open("wb") as file:
+            file.write(self.data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.looking = os.open(path, os.O_RDONLY)
+        self.addCleanup(os.close, self.looking)
+        mapped = mmap.mmap(self.looking, COLD, mmap.MAP_PRIVATE)
+        self.addCleanup(mapped.close)
+        #: All of the file, of which nothing is ever read here.
+        self.mapped = (ctypes.c_char * COLD).from_buffer(mapped)
+        self.addCleanup(delattr, self, "mapped")
+        self.sent: list[tuple[int, int]] = []
+        #: Of what was sent, where it was not in memory just before.
+        self.cold: list[int] = []
+        sendfile = os.sendfile
+
+        def noting(out: int, source: int, offset: int, count: int) -> int:
+            pages = range(offset // mmap.PAGESIZE, -(-(offset + count) // mmap.PAGESIZE))
+            self.cold.extend(sorted(self.coldPages().intersection(pages)))
+            sent = sendfile(out, source, offset, count)
+            self.sent.append((offset, sent))
+            return sent
+
+        self.patch(os, "sendfile", noting)
+
+    def coldPages(self) -> set[int]:
+        """Tell at which pages of the file a reader would have to wait for the disk. A read with
+        RWF_NOWAIT tells that, too, but asks for the page, and finds it where the disk is quick."""
+        found = (ctypes.c_ubyte * (COLD // mmap.PAGESIZE))()
+        libc = ctypes.CDLL(None, use_errno=True)
+        address = ctypes.c_void_p(ctypes.addressof(self.mapped))
+        self.assertEqual(libc.mincore(address, ctypes.c_size_t(COLD), found), 0)
+        return {page for page, state in enumerate(found) if not state & 1}
+
+    def makeCold(self) -> None:
+        """Have the file on the disk alone."""
+        for _ in range(EVICTIONS):
+            os.posix_fadvise(self.looking, 0, 0, os.POSIX_FADV_DONTNEED)
+            if len(self.coldPages()) == COLD // mmap.PAGESIZE:
+                return
+        raise SkipTest("the file system of the tests keeps files in memory, as tmpfs does")
+
+    async def fetch(self) -> bytes:
+        """Serve the directory, and fetch the file."""
+        permit = Permit(
+            Oversight("files"), Roots(str(self.root), lambda path: LocalStore(Root(path)))
+        )
+        factory = FilesFactory(self.reactor, permit)
+        await factory.open()
+        self.addCleanup(factory.abortConnections)
+        endpoint = serverFromString(self.reactor, "tcp:0:interface=127.0.0.1")
+        port = cast(Any, await endpoint.listen(factory))
+        self.addCleanup(port.stopListening)
+        there = clientFromString(self.reactor, f"tcp:127.0.0.1:{port.getHost().port}")
+        taken = StringTransport()
+        async with await connectFiles(there, self.reactor, name="archive") as session:
+            await getStream([session], b"/cold", taken)
+        data: bytes = taken.value()
+        return data
+
+    async def test_get(self) -> None:
+        """When the reactor lets the kernel send a part of a file that was on the disk alone, each
+        page of that part is in memory by then, so that the reactor never waits for the disk: a
+        thread has read it before, as it has digested it."""
+        self.makeCold()
+        self.assertEqual(await self.fetch(), self.data)
+        self.assertEqual(sum(count for _, count in self.sent), COLD)
+        self.assertEqual(self.cold, [])
 
 
 class ReactorTests(TestCase):

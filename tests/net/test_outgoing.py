@@ -5,14 +5,17 @@ Frames of one turn of the reactor: the first leaves at once, the others together
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_netsuite.net.frames import FrameReceiver
 from twisted_netsuite.net.outgoing import GATHER, Cork
 
 
@@ -38,7 +41,7 @@ class CorkTests(SynchronousTestCase):
         self.transport = Counting(ours, cast(Any, Protocol()), cast(Any, self.reactor))
         self.transport.sends = []
         self.transport.connected = 1
-        self.cork = Cork(cast(Any, self.transport))
+        self.cork = Cork(cast(Any, self.transport), partial(self.reactor.callLater, 0))
 
     def received(self) -> bytes:
         """Take what the other end has now."""
@@ -108,10 +111,26 @@ class CorkTests(SynchronousTestCase):
             got += self.received()
         self.assertEqual(got, sent)
 
+    def test_clock(self) -> None:
+        """Whoever carries frames tells when a turn is over by the clock that it was given, whatever
+        reactor its socket has."""
+        clock = Clock()
+        frames = FrameReceiver()
+        frames.clock = clock
+        frames.makeConnection(self.transport)
+        for word in (b"a", b"b", b"c"):
+            frames.sendFrame(word)
+        self.assertEqual(self.received(), b"\0\0\0\1a")
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+        clock.advance(0)
+        self.assertEqual(self.received(), b"\0\0\0\1b\0\0\0\1c")
+        frames.stopFrames()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
     def test_noSocket(self) -> None:
         """Over what is no socket, as TLS, all is written at once: that gathers by itself."""
         transport = StringTransport()
-        cork = Cork(cast(Any, transport))
+        cork = Cork(cast(Any, transport), partial(self.reactor.callLater, 0))
         cork.write(b"a")
         cork.write(b"b")
         self.assertEqual(transport.value(), b"ab")

@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.processes import BIN, PATIENCE, Twistd, eventually, scratch
 from tests.soak.meter import Meter
 from twisted_netsuite.files.digests import CHUNK
-from twisted_netsuite.files.journal import JOURNAL, PARTIAL
+from twisted_netsuite.files.leftovers import JOURNAL, PARTIAL
 from twisted_netsuite.files.names import RESERVED
 
 KILLS = int(os.environ.get("NETSUITE_KILLS", "200"))

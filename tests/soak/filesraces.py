@@ -24,6 +24,7 @@ one, other = map(os.fsencode, sys.argv[1:])
 stopped = []
 threading.Thread(target=lambda: stopped.append(sys.stdin.read())).start()
 count = 0
+print("begun", flush=True)
 while not stopped:
     count += rename(-100, one, -100, other, 2) == 0
 print(count)
@@ -44,6 +45,8 @@ class ProcessSwapper:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
 
     def stop(self) -> int:
         """Stop."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -45,6 +45,10 @@ _NATIVE_ONLY = {
     "quiet": "--quiet",
     "user": "--user",
     "token_file": "--token-file",
+    "exclude": "--exclude",
+    "include": "--include",
+    "dry_run": "--dry-run",
+    "as_json": "--json",
 }
 
 
@@ -65,13 +69,65 @@ class _RulesCommand(click.Command):
 
 _RULES = f"{__name__}.rules"
 
+#: What C{get} and C{put} have only for trees, by the name of the parameter.
+_TREES_ONLY = {
+    "exclude": "--exclude",
+    "include": "--include",
+    "dry_run": "--dry-run",
+    "as_json": "--json",
+}
+
+
+def _telling(*dryRun: str) -> Callable[[Any], Any]:
+    """
+    Add what says which names of trees are taken, and who is told what.
+
+    @param dryRun: the names of the option that does nothing.
+    @return: takes a L{_RulesCommand} before it is one.
+    """
+
+    def added(command: Any) -> Any:
+        for option in (
+            click.option(
+                "--include",
+                metavar="PATTERN",
+                multiple=True,
+                help="But take these, if it is given before.",
+            ),
+            click.option(
+                "--exclude",
+                metavar="PATTERN",
+                multiple=True,
+                help="Leave out names, such as '*.o' or /tmp/.",
+            ),
+            JSON,
+            click.option(*dryRun, is_flag=True, help="Tell what would be done, and do nothing."),
+        ):
+            command = option(command)
+        return command
+
+    return added
+
+
+def _rules() -> tuple[tuple[bool, bytes], ...]:
+    found: tuple[tuple[bool, bytes], ...] = click.get_current_context().meta[_RULES]
+    return found
+
+
+def _requireFor(recursive: bool) -> None:
+    """Refuse what is for trees alone, or for files alone, where there are others."""
+    if recursive:
+        _refuseNoResume()
+    elif word := given(_TREES_ONLY):
+        raise click.UsageError(f"{word} is for trees, with -r.")
+
 
 def _refuseNoResume() -> None:
     if given({"no_resume": "--no-resume"}):
         raise click.UsageError("--no-resume is for files; trees are always gone on with.")
 
 
-@click.command()
+@click.command(cls=_RulesCommand)
 @click.argument("source", metavar="ADDRESS:/REMOTE")
 @click.argument("local", default="")
 @click.option(
@@ -82,6 +138,7 @@ def _refuseNoResume() -> None:
     help="What the server speaks.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Get a directory and all below it.")
+@_telling("--dry-run")
 @PRESERVE
 @moving
 @reaching
@@ -92,6 +149,9 @@ def get(
     recursive: bool,
     manner: Callable[[], Manner],
     reach: Reach,
+    dry_run: bool,
+    as_json: bool,
+    **rules: tuple[str, ...],
 ) -> NoReturn:
     """Get a file, or a tree with -r.
 
@@ -100,7 +160,8 @@ def get(
     same command.
 
     With -r, REMOTE goes into LOCAL under its own name, and with a slash at its end what is in it;
-    files of the same size and time are left as they are.
+    files of the same size and time are left as they are. --exclude, --include, --dry-run and --json
+    are for that.
 
     \b
     netsuite get 127.0.0.1:7021:/big.iso
@@ -116,21 +177,26 @@ def get(
 
         run(lambda reactor: getFile(reactor, source, local, reach.timeout, reach.files))
     remote = requireRemote(source, "source")
-    if recursive:
-        _refuseNoResume()
+    _requireFor(recursive)
     if recursive and local == "-":
         raise click.UsageError("A tree cannot be written to standard output.")
     from twisted_netsuite.cli import filesmove, filestree
 
     server, way = reach.server(remote), manner()
     if recursive:
-        runNow(lambda reactor: filestree.getTree(reactor, server, remote, local, way))
+        comparison = filestree.Comparison(dryRun=dry_run, json=as_json, rules=_rules())
+        runNow(
+            lambda reactor: filestree.getTree(
+                reactor, server, remote, local, way, comparison=comparison
+            )
+        )
     runNow(lambda reactor: filesmove.get(reactor, server, remote, local, way))
 
 
-@click.command()
+@click.command(cls=_RulesCommand)
 @click.argument("words", metavar="LOCAL... ADDRESS:/REMOTE", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="Put directories and all below them.")
+@_telling("--dry-run")
 @PRESERVE
 @click.option(
     "--if-unchanged",
@@ -141,7 +207,13 @@ def get(
 @moving
 @reaching
 def put(
-    words: tuple[str, ...], recursive: bool, manner: Callable[[], Manner], reach: Reach
+    words: tuple[str, ...],
+    recursive: bool,
+    manner: Callable[[], Manner],
+    reach: Reach,
+    dry_run: bool,
+    as_json: bool,
+    **rules: tuple[str, ...],
 ) -> NoReturn:
     """Put files, or trees with -r.
 
@@ -151,7 +223,8 @@ def put(
     and verified. What was broken off is gone on with by the same command.
 
     With -r, each LOCAL goes into REMOTE under its own name, and of one with a slash at its end
-    what is in it; files of the same size and time are left as they are.
+    what is in it; files of the same size and time are left as they are. --exclude, --include,
+    --dry-run and --json are for that.
 
     \b
     netsuite put notes.txt 127.0.0.1:7021:/notes.txt
@@ -162,8 +235,7 @@ def put(
         raise click.UsageError("Give one LOCAL or more, and ADDRESS:/REMOTE.")
     *paths, last = words
     remote = requireRemote(last, "target")
-    if recursive:
-        _refuseNoResume()
+    _requireFor(recursive)
     many = recursive or len(paths) > 1
     if many and "-" in paths:
         raise click.UsageError("Standard input is put alone, and without -r.")
@@ -172,8 +244,14 @@ def put(
     from twisted_netsuite.cli import filesmove, filestree
 
     server, way = reach.server(remote), manner()
-    move = filestree.putTrees if recursive else filesmove.put
-    runNow(lambda reactor: move(reactor, server, paths, remote, way))
+    if recursive:
+        comparison = filestree.Comparison(dryRun=dry_run, json=as_json, rules=_rules())
+        runNow(
+            lambda reactor: filestree.putTrees(
+                reactor, server, paths, remote, way, comparison=comparison
+            )
+        )
+    runNow(lambda reactor: filesmove.put(reactor, server, paths, remote, way))
 
 
 @click.command(cls=_RulesCommand)
@@ -181,15 +259,8 @@ def put(
 @click.argument("target")
 @click.option("--delete", is_flag=True, help="Remove what only TARGET has; asks before.")
 @YES
-@click.option("-n", "--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
-@JSON
 @click.option("-c", "--checksum", is_flag=True, help="Compare contents, and not times.")
-@click.option(
-    "--exclude", metavar="PATTERN", multiple=True, help="Leave out names, such as '*.o' or /tmp/."
-)
-@click.option(
-    "--include", metavar="PATTERN", multiple=True, help="But take these, if it is given before."
-)
+@_telling("-n", "--dry-run")
 @movingTrees
 @reaching
 def sync(
@@ -227,8 +298,7 @@ def sync(
     sending = remotes[0] is None
     from twisted_netsuite.cli.filestree import Comparison, syncTree
 
-    rules = click.get_current_context().meta[_RULES]
-    comparison = Comparison(dryRun=dry_run, json=as_json, rules=rules, **compared)
+    comparison = Comparison(dryRun=dry_run, json=as_json, rules=_rules(), **compared)
     server, way = reach.server(remote), manner()
     local = source if sending else target
     runNow(

@@ -26,7 +26,8 @@ from twisted_netsuite.cli.filesmanner import (
 )
 from twisted_netsuite.cli.filesplaces import Remote, shownName
 from twisted_netsuite.cli.filesrun import STANDARD, Console, FilesServer, Work
-from twisted_netsuite.cli.filestree import DECLINED, ask, nameInJson
+from twisted_netsuite.cli.filessummary import nameInJson
+from twisted_netsuite.cli.filestree import DECLINED, ask
 from twisted_netsuite.cli.progress import sizeText
 from twisted_netsuite.cli.run import say, writeOut
 from twisted_netsuite.errors import ConfigurationError, NetsuiteError, NotFound

@@ -5,19 +5,24 @@ and what is said of failures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from twisted_netsuite.cli.filesplaces import Remote
 from twisted_netsuite.cli.filesrun import Work
 from twisted_netsuite.cli.run import say
-from twisted_netsuite.errors import Denied, NetsuiteError
+from twisted_netsuite.errors import ConnectionFailed, Denied, NetsuiteError, TimedOut
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.digests import CHUNK
+from twisted_netsuite.files.flights import inThread
+from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.messages import Facts
+from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.transfer import retrying
 
 T = TypeVar("T")
@@ -31,6 +36,10 @@ INCOMPLETE = 23
 
 #: Failures that are told, each in a sentence; more are counted.
 MAX_TOLD = 20
+
+#: Seconds until what an abandoned command has left here is removed by another one: as long as a
+#: server keeps such a thing.
+KEEP = 7 * 24 * 3600.0
 
 #: What is said when somebody breaks off.
 KEPT = "broken off; run the same command again to go on with what has been transferred."
@@ -85,18 +94,57 @@ def repeated(
     @return: fires with its result.
     """
 
+    broken: list[BaseException | None] = []
+
     def lost(error: NetsuiteError, seconds: float) -> None:
         work.progress.say(f"{error.sentence} It is tried again in {seconds:.0f} s.")
         restart()
 
+    def noted(failure: Failure) -> Failure:
+        broken[:] = [failure.value]
+        return failure
+
+    def told(failure: Failure) -> Failure:
+        # What connecting fails with says what to do.
+        error = failure.value
+        if broken and error is broken[0] and isinstance(error, ConnectionFailed | TimedOut):
+            return Failure(_advised(error, work.left == KEPT))
+        return failure
+
     tried = retrying(
         lambda: work.sessions.some(connections),
-        transfer,
+        lambda sessions: transfer(sessions).addErrback(noted),
         clock=work.reactor,
         attempts=manner.retries + 1,
         notice=lost,
     )
-    return cast("Deferred[T]", tried)
+    return cast("Deferred[T]", tried.addErrback(told))
+
+
+def _advised(error: ConnectionFailed | TimedOut, isKept: bool) -> NetsuiteError:
+    again = "run the same command again" + (" to go on with it" if isKept else "")
+    kind = TimedOut if isinstance(error, TimedOut) else ConnectionFailed
+    return kind(f"{error.sentence.rstrip('.')}; {again}.")
+
+
+async def tidy(work: Work, store: LocalStore, places: Iterable[Parts]) -> None:
+    """
+    Remove what commands of this account have left in directories, and nobody has gone on with for
+    L{KEEP}. Not before a transfer: that may be what goes on with it.
+
+    @param work: has the disk.
+    @param store: has the directories.
+    @param places: their names; one that cannot be cleaned stays as it is, and nothing is said.
+    """
+
+    def clean(stopped: Callable[[], bool]) -> None:
+        for parts in places:
+            if stopped():
+                return
+            with suppress(NetsuiteError):
+                store.cleanDirectory(parts, KEEP)
+
+    await inThread(work.disk, clean)
 
 
 def tellFailures(failures: Sequence[tuple[str, str]], count: int) -> None:
@@ -107,8 +155,8 @@ def tellFailures(failures: Sequence[tuple[str, str]], count: int) -> None:
     @param count: how many there were in all.
     """
     for name, sentence in failures[:MAX_TOLD]:
-        # Many sentences name the file themselves.
-        say(sentence if name in sentence else f"{name}: {sentence}")
+        # Many sentences name the file themselves, in quotes: a short name is in many words.
+        say(sentence if f"'{name}'" in sentence else f"{name}: {sentence}")
     if count > MAX_TOLD:
         say(f"{count - MAX_TOLD} more failed.")
 

@@ -21,11 +21,13 @@ from twisted_netsuite.cli.filesmanner import (
     lookAt,
     repeated,
     tellFailures,
+    tidy,
     worthwhile,
 )
 from twisted_netsuite.cli.filesplaces import Remote, shownName
 from twisted_netsuite.cli.filesrun import BROKEN_PIPE, STANDARD, Console, FilesServer, Work
 from twisted_netsuite.cli.filesspool import spool, spoolFile
+from twisted_netsuite.cli.filessummary import Summary
 from twisted_netsuite.cli.progress import rateText, shownFile, sizeText
 from twisted_netsuite.cli.run import say
 from twisted_netsuite.cli.streams import OutputDescriptor
@@ -41,6 +43,7 @@ from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.flights import Flights, itsOwn
 from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.messages import Facts
+from twisted_netsuite.files.progress import MAX_FAILURES
 from twisted_netsuite.files.root import Root
 from twisted_netsuite.files.transfer import Got, Local, Sent, getFile, getStream, putFile
 
@@ -72,7 +75,7 @@ async def get(
     @return: the exit status.
     """
     work = Work(reactor, server, quiet=manner.quiet, console=console)
-    getting = _Getting(work, manner)
+    getting = Getting(work, manner)
     left = "" if local == STANDARD_STREAM else manner.left
     return await work.run(lambda: getting.run(remote, local), left)
 
@@ -102,14 +105,27 @@ async def put(
     return await work.run(lambda: putting.run(paths, remote), left)
 
 
-class _Getting:
+class Getting:
     """One file to get."""
 
-    def __init__(self, work: Work, manner: Manner) -> None:
+    def __init__(self, work: Work, manner: Manner, asJson: bool = False) -> None:
+        """
+        @param work: has the sessions.
+        @param manner: how.
+        @param asJson: whether a program is told what was done.
+        """
         self._work = work
         self._manner = manner
+        self._asJson = asJson
 
     async def run(self, remote: Remote, local: str) -> int:
+        """
+        Get it.
+
+        @param remote: which.
+        @param local: a file or a directory; a dash is standard output; empty is this directory.
+        @return: the exit status.
+        """
         work = self._work
         path = b"" if local == STANDARD_STREAM else targetPath(local, remote)
         # Who cannot be reached at all is not tried again and again.
@@ -124,25 +140,40 @@ class _Getting:
         else:
             got = await self._toStream(session, remote, facts)
         work.progress.close()
-        if work.progress.isShown:
-            took = rateText(got.moved, work.reactor.seconds() - begun)
+        seconds = work.reactor.seconds() - begun
+        if self._asJson:
+            Summary(1, got.moved, seconds=seconds).write([])
+        elif work.progress.isShown:
+            took = rateText(got.moved, seconds)
             say(f"{shownFile(remote.last)}: {sizeText(got.facts.size)} in {took}.")
         return 0
 
     async def _toFile(self, remote: Remote, facts: Facts | None, path: bytes) -> Got:
         work = self._work
-        local = localOf(work, path)
+        store, name = storeOf(path)
+        local = Local(store, (name,), work.disk)
         try:
-            for _ in range(CHANGES):
-                try:
-                    return await self._toLocal(remote, facts, local)
-                except SourceChanged:
-                    # Of one that is replaced now and then, the next version is as good.
-                    facts = await lookAt(work, await work.sessions.one(), remote)
-                    work.progress.begin(remote.last, facts.size if facts else None)
-            return await self._toLocal(remote, facts, local)
+            got = await self._latest(remote, facts, local)
+            await tidy(work, store, [()])
+            return got
+        except (CancelledError, NetsuiteError):
+            if store.inTheWay is not None:
+                work.left = DROPPED
+                work.progress.say(store.inTheWay.sentence)
+            raise
         finally:
-            local.store.close()
+            store.close()
+
+    async def _latest(self, remote: Remote, facts: Facts | None, local: Local) -> Got:
+        work = self._work
+        for _ in range(CHANGES):
+            try:
+                return await self._toLocal(remote, facts, local)
+            except SourceChanged:
+                # Of one that is replaced now and then, the next version is as good.
+                facts = await lookAt(work, await work.sessions.one(), remote)
+                work.progress.begin(remote.last, facts.size if facts else None)
+        return await self._toLocal(remote, facts, local)
 
     def _toLocal(self, remote: Remote, facts: Facts | None, local: Local) -> Deferred[Got]:
         work, manner = self._work, self._manner
@@ -195,14 +226,16 @@ class _Getting:
 class Putting:
     """Files to put."""
 
-    def __init__(self, work: Work, manner: Manner) -> None:
+    def __init__(self, work: Work, manner: Manner, asJson: bool = False) -> None:
         """
         @param work: has the sessions.
         @param manner: how.
+        @param asJson: whether a program is told what was done.
         """
         self._work = work
         self._manner = manner
-        self._failures: list[tuple[str, str]] = []
+        self._asJson = asJson
+        self._failures: list[tuple[str, NetsuiteError]] = []
         self._failed = 0
         self._moved = 0
 
@@ -214,19 +247,32 @@ class Putting:
         @param remote: what it is to be there, or the directory for them.
         @return: the exit status.
         """
-        session = await self._work.sessions.one()
         if STANDARD_STREAM in paths:
+            await self._work.sessions.one()
             if len(paths) > 1 or remote.isInto:
                 raise ConfigurationError(
                     f"Standard input is one file without a name; give {STANDARD_STREAM} alone, and "
                     "the name of a file."
                 )
             return await self._input(remote)
+        places, sizes = await self.places(paths, remote)
+        if len(paths) == 1:
+            return await self._one(paths[0], shownBase(paths[0]), places[0], sizes[0])
+        return await self._many(list(zip(paths, places, strict=True)), sizes)
+
+    async def places(self, paths: Sequence[str], remote: Remote) -> tuple[list[Remote], list[int]]:
+        """
+        Find out where files go.
+
+        @param paths: files of this end.
+        @param remote: what one is to be there, or the directory for them.
+        @return: what each is to be there, and its bytes.
+        """
+        session = await self._work.sessions.one()
         sizes = [sizeOf(path) for path in paths]
         if len(paths) == 1:
-            target = await self._targetOf(session, paths[0], remote)
-            return await self._one(paths[0], shownBase(paths[0]), target, sizes[0])
-        return await self._many([(path, into(remote, path)) for path in paths], sizes)
+            return [await self._targetOf(session, paths[0], remote)], sizes
+        return [into(remote, path) for path in paths], sizes
 
     async def _targetOf(self, session: FilesSession, path: str, remote: Remote) -> Remote:
         """Find out whether a name is that of a directory."""
@@ -246,17 +292,21 @@ class Putting:
 
     async def _one(self, path: str, name: bytes, remote: Remote, size: int) -> int:
         work, progress = self._work, self._work.progress
-        progress.begin(name, size)
+        # What says that it is empty may be of unknown size.
+        progress.begin(name, size or None)
         begun = work.reactor.seconds()
-        sent = await self._put(path, remote, size, lambda: progress.begin(name, size))
+        sent = await self._put(path, remote, size, lambda: progress.begin(name, size or None))
         progress.close()
-        if progress.isShown:
-            took = rateText(sent.moved, work.reactor.seconds() - begun)
-            say(f"{shownFile(name)}: {sizeText(size)} in {took}.")
+        seconds = work.reactor.seconds() - begun
+        if self._asJson:
+            Summary(1, sent.moved, seconds=seconds).write([])
+        elif progress.isShown:
+            took = rateText(sent.moved, seconds)
+            say(f"{shownFile(name)}: {sizeText(sent.size)} in {took}.")
         return 0
 
     async def _many(self, pairs: Sequence[tuple[str, Remote]], sizes: Sequence[int]) -> int:
-        work, manner = self._work, self._manner
+        work = self._work
         work.progress.planned(len(pairs), sum(sizes))
         begun = work.reactor.seconds()
         known = dict(zip([path for path, _ in pairs], sizes, strict=True))
@@ -269,8 +319,8 @@ class Putting:
             if isinstance(result, Failure):
                 error = itsOwn(result)
                 self._failed += 1
-                if len(self._failures) < MAX_TOLD:
-                    self._failures.append((pair[0], error.sentence))
+                if len(self._failures) < MAX_FAILURES:
+                    self._failures.append((pair[0], error))
                 work.progress.failed(name, error)
             else:
                 self._moved += result.moved
@@ -278,13 +328,20 @@ class Putting:
 
         await Flights(pairs, begin, ended, lambda pair: known[pair[0]]).run()
         work.progress.close()
-        tellFailures(self._failures, self._failed)
-        if not manner.quiet:
-            took = rateText(self._moved, work.reactor.seconds() - begun)
-            failed = f", {self._failed} failed" if self._failed else ""
-            count = len(pairs) - self._failed
-            say(f"{counted(count, 'file')} sent{failed}; {sizeText(self._moved)} in {took}.")
+        self._tell(len(pairs) - self._failed, work.reactor.seconds() - begun)
         return INCOMPLETE if self._failed else 0
+
+    def _tell(self, count: int, seconds: float) -> None:
+        if self._asJson:
+            summary = Summary(count, self._moved, failed=self._failed, seconds=seconds)
+            summary.write((os.fsencode(path), error) for path, error in self._failures)
+            return
+        told = [(path, error.sentence) for path, error in self._failures[:MAX_TOLD]]
+        tellFailures(told, self._failed)
+        if not self._manner.quiet:
+            took = rateText(self._moved, seconds)
+            failed = f", {self._failed} failed" if self._failed else ""
+            say(f"{counted(count, 'file')} sent{failed}; {sizeText(self._moved)} in {took}.")
 
     async def _put(
         self,
@@ -356,8 +413,20 @@ def localOf(work: Work, path: bytes) -> Local:
     @return: the file, in a store that the caller closes.
     @raise ConfigurationError: when its directory cannot be opened.
     """
+    store, name = storeOf(path)
+    return Local(store, (name,), work.disk)
+
+
+def storeOf(path: bytes) -> tuple[LocalStore, bytes]:
+    """
+    Open the directory of a file.
+
+    @param path: of the file.
+    @return: a store, to be closed, and the name of the file in it.
+    @raise ConfigurationError: when the directory cannot be opened.
+    """
     directory, name = os.path.split(path)
-    return Local(LocalStore(Root(os.fsdecode(directory or b"."))), (name,), work.disk)
+    return LocalStore(Root(os.fsdecode(directory or b"."))), name
 
 
 def into(remote: Remote, path: str) -> Remote:

@@ -200,7 +200,10 @@ class Work:
     @ivar sessions: with its server.
     @ivar disk: does what blocks.
     @ivar progress: how far it is.
+    @ivar left: a sentence that says what is left when it is broken off now.
     """
+
+    left = ""
 
     def __init__(
         self, reactor: Any, server: FilesServer, *, quiet: bool = True, console: Console = STANDARD
@@ -227,7 +230,7 @@ class Work:
         @param left: a sentence that says what is left when it was broken off.
         @return: the exit status.
         """
-        told = ""
+        told, self.left = "", left
         self.disk.start()
         with ExitStack() as stack:
             stack.callback(self.disk.stop)
@@ -241,7 +244,7 @@ class Work:
             except (CancelledError, NetsuiteError):
                 if self._endedBy is None:
                     raise
-                status, told = self._endedBy, left
+                status, told = self._endedBy, self.left
             finally:
                 await self.sessions.close()
         if told and status != BROKEN_PIPE:

@@ -4,10 +4,8 @@ C{netsuite sync}, and C{get -r} and C{put -r}: trees of files, one of them here 
 
 from __future__ import annotations
 
-import base64
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,32 +19,32 @@ from twisted_netsuite.cli.filesmanner import (
     lookAt,
     repeated,
     tellFailures,
+    tidy,
 )
-from twisted_netsuite.cli.filesmove import Putting
-from twisted_netsuite.cli.filesmove import get as getOne
+from twisted_netsuite.cli.filesmove import Getting, Putting, sizeOf, targetPath
 from twisted_netsuite.cli.filesplaces import Remote, shownName
 from twisted_netsuite.cli.filesrun import STANDARD, Console, FilesServer, Work
+from twisted_netsuite.cli.filessummary import Summary, entryHere, planOfFiles, writePlan
 from twisted_netsuite.cli.lines import LineReader
 from twisted_netsuite.cli.progress import Progress, rateText, sizeText
-from twisted_netsuite.cli.run import say, writeOut
-from twisted_netsuite.errors import ConfigurationError, Conflict, NetsuiteError, NotFound
+from twisted_netsuite.cli.run import say
+from twisted_netsuite.errors import ConfigurationError, Conflict, NotFound
 from twisted_netsuite.files.client import FilesSession
-from twisted_netsuite.files.itemize import jsonLines, textLines
+from twisted_netsuite.files.entries import TreeEntry, entryOf
 from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.localtree import LocalTree
+from twisted_netsuite.files.messages import Facts
+from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.patterns import Patterns, Rule
 from twisted_netsuite.files.plan import Plan
 from twisted_netsuite.files.progress import How, Outcome, TreeIncomplete
 from twisted_netsuite.files.remotetree import RemoteTree
 from twisted_netsuite.files.root import Root
-from twisted_netsuite.files.sync import SyncOptions, sync
+from twisted_netsuite.files.sync import SyncOptions, once, sync
 from twisted_netsuite.wire.text import cleanText
 
 #: The status when somebody was asked whether to remove things, and said no.
 DECLINED = 1
-
-#: Lines that are printed at a time.
-LINES = 1000
 
 
 @dataclass(frozen=True)
@@ -69,21 +67,29 @@ class Comparison:
     json: bool = False
     rules: Sequence[tuple[bool, bytes]] = field(default_factory=tuple)
 
-    def options(self, manner: Manner, *, yes: bool) -> SyncOptions:
+    @property
+    def patterns(self) -> Patterns:
+        """
+        The rules, to be used.
+
+        @raise ConfigurationError: when one cannot be.
+        """
+        return Patterns(Rule(include, pattern) for include, pattern in self.rules)
+
+    def options(self, manner: Manner) -> SyncOptions:
         """
         Write it as L{sync} takes it.
 
         @param manner: how files are moved.
-        @param yes: whether things are removed without asking.
         @return: the options.
         @raise ConfigurationError: when a pattern cannot be used.
         """
         return SyncOptions(
             checksum=self.checksum,
             delete=self.delete,
-            patterns=Patterns(Rule(include, pattern) for include, pattern in self.rules),
+            patterns=self.patterns,
             clobber=manner.clobber,
-            yes=yes,
+            yes=self.yes,
             dryRun=self.dryRun,
             durable=manner.durable is True,
         )
@@ -125,6 +131,7 @@ async def getTree(
     local: str,
     manner: Manner,
     console: Console = STANDARD,
+    comparison: Comparison | None = None,
 ) -> int:
     """
     Get a tree, or a file.
@@ -135,27 +142,29 @@ async def getTree(
     @param local: the directory that it goes to; empty is this one.
     @param manner: how.
     @param console: what this process has.
+    @param comparison: what is compared, and whether it is only told.
     @return: the exit status.
     """
     work = Work(reactor, server, quiet=manner.quiet, console=console)
-    trees = Trees(work, Comparison(), manner)
-    isFile = False
+    compared = comparison or Comparison()
+    trees = Trees(work, compared, manner)
 
     async def run() -> int:
-        nonlocal isFile
         facts = await lookAt(work, await work.sessions.one(), remote)
-        if facts is not None and not facts.directory:
-            isFile = True
-            return 0
-        target = local or "."
-        if not remote.isInto:
-            target = os.path.join(target, os.fsdecode(remote.last))
-        return await trees.run([(remote, target)], sending=False)
+        if facts is None or facts.directory:
+            target = local or "."
+            if not remote.isInto:
+                target = os.path.join(target, os.fsdecode(remote.last))
+            return await trees.run([(remote, target)], sending=False)
+        if not compared.dryRun:
+            return await Getting(work, manner, compared.json).run(remote, local)
+        path = targetPath(local, remote)
+        name = os.path.basename(path)
+        plan = planOfFiles([(entryOf(name, facts), entryHere(name, path))], manner.clobber)
+        writePlan(plan, False, compared.json, manner.quiet)
+        return 0
 
-    status = await work.run(run, manner.left)
-    if isFile and not status:
-        return await getOne(reactor, server, remote, local, manner, console)
-    return status
+    return await work.run(run, manner.left)
 
 
 async def putTrees(
@@ -165,6 +174,7 @@ async def putTrees(
     remote: Remote,
     manner: Manner,
     console: Console = STANDARD,
+    comparison: Comparison | None = None,
 ) -> int:
     """
     Put trees, and files among them.
@@ -176,22 +186,67 @@ async def putTrees(
     @param remote: the directory that they go to.
     @param manner: how.
     @param console: what this process has.
+    @param comparison: what is compared, and whether it is only told; what its rules leave out by
+        its own name is not put.
     @return: the exit status.
     """
     work = Work(reactor, server, quiet=manner.quiet, console=console)
-    directories = [path for path in paths if os.path.isdir(path)]
-    files = [path for path in paths if not os.path.isdir(path)]
+    compared = comparison or Comparison()
+    patterns = compared.patterns
+    wanted = [path for path in paths if not _isLeftOut(path, patterns)]
+    directories = [path for path in wanted if os.path.isdir(path)]
+    files = [path for path in wanted if not os.path.isdir(path)]
 
     async def run() -> int:
-        status = 0
+        for path in files:
+            sizeOf(path)
+        # They make the directory, which files do not.
+        pairs = [(_beneath(remote, path), path) for path in directories]
+        status = await Trees(work, compared, manner).run(pairs, sending=True)
         if files:
             # Into the directory, where there are others; else a file may get another name there.
             target = remote.within(b"") if len(paths) > 1 else remote
-            status = await Putting(work, manner).run(files, target)
-        pairs = [(_beneath(remote, path), path) for path in directories]
-        return await Trees(work, Comparison(), manner).run(pairs, sending=True) or status
+            putting = Putting(work, manner, compared.json)
+            if compared.dryRun:
+                await _tellFiles(work, putting, files, target, compared, manner)
+            else:
+                status = await putting.run(files, target) or status
+        return status
 
     return await work.run(run, manner.left)
+
+
+def _isLeftOut(path: str, patterns: Patterns) -> bool:
+    name = os.path.basename(path)
+    # What is put without a name of its own cannot be meant by one.
+    named = name not in ("", ".", "..")
+    return named and patterns.excludes(os.fsencode(name), os.path.isdir(path))
+
+
+async def _tellFiles(
+    work: Work,
+    putting: Putting,
+    paths: Sequence[str],
+    remote: Remote,
+    comparison: Comparison,
+    manner: Manner,
+) -> None:
+    """Tell what would be done with files that are named one by one."""
+    pairs: list[tuple[TreeEntry, TreeEntry | None]] = []
+    places, _ = await putting.places(paths, remote)
+    for path, place in zip(paths, places, strict=True):
+        ours = entryHere(place.last, path)
+        if ours is not None:
+            facts = await _factsOf(work, place)
+            pairs.append((ours, None if facts is None else entryOf(place.last, facts)))
+    writePlan(planOfFiles(pairs, manner.clobber), True, comparison.json, manner.quiet)
+
+
+async def _factsOf(work: Work, remote: Remote) -> Facts | None:
+    try:
+        return await lookAt(work, await work.sessions.one(), remote)
+    except NotFound:
+        return None
 
 
 def _beneath(remote: Remote, path: str) -> Remote:
@@ -245,7 +300,6 @@ class Trees:
         self._comparison = comparison
         self._manner = manner
         self._sending = False
-        self._confirmed = comparison.yes
         self._declined = False
 
     async def run(self, pairs: Sequence[tuple[Remote, str]], sending: bool) -> int:
@@ -274,17 +328,17 @@ class Trees:
     async def _one(self, remote: Remote, local: str) -> int:
         work = self._work
         begun = work.reactor.seconds()
-        tree = localTree(work, local, self._sending)
+        tree, store = localTree(work, local, self._sending)
         watch = Watch(work.progress)
         try:
             outcome = await self._transfer(tree, remote, watch)
-        except TreeIncomplete as error:
-            outcome = error.outcome
+            if outcome.carriedOut and not self._sending:
+                await tidy(work, store, places(tree, outcome.plan))
         finally:
-            tree.store.close()
+            store.close()
         work.progress.close()
         if self._comparison.dryRun:
-            self._printPlan(outcome.plan)
+            writePlan(outcome.plan, self._sending, self._comparison.json, self._manner.quiet)
             tellFailures(_failures(outcome), outcome.failed)
         elif self._declined:
             say("nothing was done.")
@@ -294,19 +348,21 @@ class Trees:
         return INCOMPLETE if outcome.failed else 0
 
     async def _transfer(self, tree: LocalTree, remote: Remote, watch: Watch) -> Outcome:
-        confirm: Callable[[Plan], Any] | None = None
-        if self._comparison.delete and not self._confirmed:
-            confirm = self._confirm
+        comparison = self._comparison
+        options = comparison.options(self._manner)
+        confirm = once(self._confirm) if comparison.delete and not comparison.yes else None
 
         def transfer(sessions: Sequence[FilesSession]) -> Any:
             other = RemoteTree(sessions, remote.name)
             source, target = (tree, other) if self._sending else (other, tree)
-            options = self._comparison.options(self._manner, yes=self._confirmed)
             return sync(source, target, options, confirm=confirm, progress=watch)
 
-        outcome: Outcome = await repeated(
-            self._work, self._manner, self._manner.connections, transfer
-        )
+        try:
+            outcome: Outcome = await repeated(
+                self._work, self._manner, self._manner.connections, transfer
+            )
+        except TreeIncomplete as error:
+            return error.outcome
         return outcome
 
     async def _asked(self, plan: Plan) -> bool:
@@ -315,25 +371,17 @@ class Trees:
         more = ", ..." if len(names) > 3 else ""
         what = "1 file or directory" if len(names) == 1 else f"{len(names)} files and directories"
         yes = await ask(self._work, f"Remove {what} ({shown}{more})?")
-        self._confirmed, self._declined = yes, not yes
+        self._declined = not yes
         return yes
 
     def _confirm(self, plan: Plan) -> Deferred[bool]:
         return Deferred.fromCoroutine(self._asked(plan))
 
-    def _printPlan(self, plan: Plan) -> None:
-        written = jsonLines(plan) if self._comparison.json else textLines(plan, self._sending)
-        for piece in inPieces(written):
-            writeOut(piece)
-        if not (self._comparison.json or self._manner.quiet):
-            say(
-                f"{counted(plan.files, 'file')} to transfer, {sizeText(plan.bytes)}; "
-                f"{plan.unchanged} unchanged, {plan.removes} to remove."
-            )
-
     def _tell(self, outcome: Outcome, watch: Watch, seconds: float) -> None:
         if self._comparison.json:
-            writeOut(_inJson(outcome, watch, seconds))
+            _summary(outcome, watch, seconds).write(
+                (each.name, each.error) for each in outcome.failures
+            )
             return
         tellFailures(_failures(outcome), outcome.failed)
         if outcome.spared:
@@ -349,6 +397,8 @@ class Trees:
             f"{counted(watch.files, 'file')} {'sent' if self._sending else 'fetched'}",
             f"{outcome.plan.unchanged} unchanged",
         ]
+        if kept := outcome.plan.kept:
+            parts.append(f"{kept} kept, as {'it differs' if kept == 1 else 'they differ'}")
         if watch.deleted:
             parts.append(f"{watch.deleted} removed")
         if outcome.failed:
@@ -356,14 +406,14 @@ class Trees:
         say(f"{', '.join(parts)}; {sizeText(outcome.bytes)} in {rateText(outcome.bytes, seconds)}.")
 
 
-def localTree(work: Work, path: str, exists: bool) -> LocalTree:
+def localTree(work: Work, path: str, exists: bool) -> tuple[LocalTree, LocalStore]:
     """
     Take a directory of this end.
 
     @param work: has the disk.
     @param path: the directory.
     @param exists: whether it has to be there; else it will be made.
-    @return: the tree, in a store that the caller closes.
+    @return: the tree, and the store that it is in, which the caller closes.
     @raise NotFound: when it has to be there and is not.
     @raise Conflict: when it is something else.
     """
@@ -376,7 +426,22 @@ def localTree(work: Work, path: str, exists: bool) -> LocalTree:
             raise NotFound(f"There is no directory {path!r} here.")
         above, name = os.path.split(above)
         parts.insert(0, os.fsencode(name))
-    return LocalTree(LocalStore(Root(above)), work.disk, tuple(parts), os.path.abspath(path))
+    store = LocalStore(Root(above))
+    return LocalTree(store, work.disk, tuple(parts), os.path.abspath(path)), store
+
+
+def places(tree: LocalTree, plan: Plan) -> Iterator[Parts]:
+    """
+    Tell in which directories of this end files were to come.
+
+    @param tree: theirs.
+    @param plan: what there was to do.
+    @return: the names of these, and of the top, each once.
+    """
+    yield tree.parts
+    inside = {each.entry.name.rpartition(b"/")[0] for each in plan.transfer}
+    for name in inside - {b""}:
+        yield (*tree.parts, *name.split(b"/"))
 
 
 async def ask(work: Work, question: str) -> bool:
@@ -393,56 +458,19 @@ async def ask(work: Work, question: str) -> bool:
     return answer is not None and answer.strip().lower() in ("y", "yes")
 
 
-def inPieces(lines: Iterable[str]) -> Iterator[bytes]:
-    """
-    Put lines together, some at a time.
-
-    @param lines: without their ends.
-    @return: as they are printed.
-    """
-    piece: list[str] = []
-    for line in lines:
-        piece.append(line + "\n")
-        if len(piece) == LINES:
-            yield "".join(piece).encode("utf-8", "replace")
-            piece.clear()
-    yield "".join(piece).encode("utf-8", "replace")
-
-
 def _failures(outcome: Outcome) -> list[tuple[str, str]]:
     return [(shownName(each.name), each.error.sentence) for each in outcome.failures[:MAX_TOLD]]
 
 
-def _inJson(outcome: Outcome, watch: Watch, seconds: float) -> bytes:
-    record = {
-        "files": watch.files,
-        "bytes": outcome.bytes,
-        "unchanged": outcome.plan.unchanged,
-        "deleted": watch.deleted,
-        "failed": outcome.failed,
-        "spared": outcome.spared,
-        "skipped": outcome.links + outcome.special,
-        "seconds": round(seconds, 3),
-        "failures": [
-            nameInJson(each.name) | {"code": each.error.wireCode, "error": _clean(each.error)}
-            for each in outcome.failures
-        ],
-    }
-    return json.dumps(record).encode() + b"\n"
-
-
-def _clean(error: NetsuiteError) -> str:
-    return cleanText(error.sentence)
-
-
-def nameInJson(name: bytes) -> dict[str, str]:
-    """
-    Write a name for a program, as L{files.itemize} does.
-
-    @param name: any bytes.
-    @return: C{name}, or C{name64} for what is no UTF-8.
-    """
-    try:
-        return {"name": name.decode() or "."}
-    except UnicodeDecodeError:
-        return {"name64": base64.b64encode(name).decode()}
+def _summary(outcome: Outcome, watch: Watch, seconds: float) -> Summary:
+    return Summary(
+        files=watch.files,
+        bytes=outcome.bytes,
+        unchanged=outcome.plan.unchanged,
+        kept=outcome.plan.kept,
+        deleted=watch.deleted,
+        failed=outcome.failed,
+        spared=outcome.spared,
+        skipped=outcome.links + outcome.special,
+        seconds=seconds,
+    )

@@ -5,19 +5,19 @@ writes a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_netsuite.errors import Denied, InvalidName, NetsuiteError
+from twisted_netsuite.errors import Denied, InvalidName, LimitExceeded, NetsuiteError
 from twisted_netsuite.files.names import Parts, join, split
 from twisted_netsuite.trust.auditvalue import Value
 from twisted_netsuite.trust.decisions import Decision
 from twisted_netsuite.trust.identity import Identity
-from twisted_netsuite.trust.oversight import Oversight
+from twisted_netsuite.trust.oversight import Oversight, causeOf
 from twisted_netsuite.trust.requests import Action
 
 if TYPE_CHECKING:
@@ -142,8 +142,16 @@ class Access:
         )
         place = partial(self._permit.place, self.identity)
         return begun.addCallback(
-            lambda _: self._permit.move(place(here, source), place(there, target), self._moveDenied)
+            lambda _: self._permit.move(place(here, source), place(there, target), self._below)
         )
+
+    def _below(self, source: Parts, target: Parts, size: int) -> Decision | None:
+        """Tell what denies to move something of some bytes, if anything does."""
+        there = self._permit.decide(self.identity, "write", target)
+        denied = self._moveDenied(source, target, there=there)
+        if denied is None:
+            self._permit.allowance(there).requireSize(size)
+        return denied
 
     def _moveDenied(
         self,
@@ -202,6 +210,37 @@ class Access:
             size=size,
             digest=digest.hex(),
         )
+
+    def made(self, above: Iterable[Parts]) -> None:
+        """
+        Write down that directories were made, as another was to be in them.
+
+        @param above: their names.
+        """
+        for parts in above:
+            self._oversight.note(
+                "files.mkdir", peer=self.address, identity=self.identity, path=join(parts)
+            )
+
+    def refused(self, act: str, place: Place, failure: Failure, **told: Value) -> Failure:
+        """
+        Write down that something was refused after all, of which there is a record that it may be
+        done.
+
+        @param act: what, as C{files.rename}.
+        @param place: with what.
+        @param failure: why it was not done; what is no refusal is not written down.
+        @param told: what else stands in that record.
+        @return: the same.
+        """
+        error = failure.value
+        if isinstance(error, (Denied, LimitExceeded, InvalidName)):
+            decision = Decision(False, causeOf(error), place.decision.durable)
+            written = self._oversight.begin(
+                act, decision, peer=self.address, identity=self.identity, path=place.name, **told
+            )
+            written.addErrback(lambda denied: denied.trap(Denied) and None)
+        return failure
 
     # Deciding and writing down.
 

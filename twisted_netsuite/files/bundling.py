@@ -29,6 +29,20 @@ from twisted_netsuite.wire.session import Record
 Store = Callable[[list[bytes]], Deferred[list[Bundled]]]
 
 
+def requireFits(asked: PutBundle) -> None:
+    """
+    Require that a bundle is no larger than bundles are.
+
+    @param asked: what is to come.
+    @raise ProtocolError: when it is.
+    """
+    length = sum(each.size for each in asked.files)
+    if length > BUNDLE_BYTES:
+        raise ProtocolError(
+            f"A PUT-BUNDLE of {length} bytes came; it has {BUNDLE_BYTES} at the most."
+        )
+
+
 class Bundling:
     """
     One such request.
@@ -41,14 +55,9 @@ class Bundling:
         @param asked: what is to come.
         @param carrier: the session.
         @param store: writes it.
-        @raise ProtocolError: when that is too much.
         """
         self.id = asked.id
         self._length = sum(each.size for each in asked.files)
-        if self._length > BUNDLE_BYTES:
-            raise ProtocolError(
-                f"A PUT-BUNDLE of {self._length} bytes came; it has {BUNDLE_BYTES} at the most."
-            )
         self._carrier = carrier
         self._store = store
         self._machine = receivingMachine(follows=True)

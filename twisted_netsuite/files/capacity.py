@@ -18,8 +18,8 @@ from twisted_netsuite.files.sending import Sending
 from twisted_netsuite.net.rates import Pace
 from twisted_netsuite.trust.identity import Identity
 
-#: Bytes that a session has taken and not given to the disk yet, beyond which it is not read: two
-#: pieces, one that is written and one that comes.
+#: Bytes that a session has taken and not given to the disk yet, with which it is not read: two
+#: pieces, one that is written and one that waits for that.
 MAX_WAITING = 1024 * 1024
 
 #: Bytes of files whose COMMIT has not come, though it follows at once: reading on is the only way
@@ -103,7 +103,7 @@ class Inflow:
         self._balance()
 
     def _balance(self) -> None:
-        self._hold(self._waiting > MAX_WAITING or self._slow is not None)
+        self._hold(self._waiting >= MAX_WAITING or self._slow is not None)
 
 
 class Outflow:
@@ -124,6 +124,7 @@ class Outflow:
         self._stalled = stalled
         self._queue: deque[Sending] = deque()
         self._sending = 0
+        self._starting = False
         self._waiting: list[Deferred[None]] = []
         self._pauses: set[Deferred[None]] = set()
         self._paidAt = 0.0
@@ -234,9 +235,14 @@ class Outflow:
         return pause.addBoth(ended)
 
     def _start(self) -> None:
+        """One loop starts all: what is sent at once would otherwise go deeper and deeper."""
+        if self._starting:
+            return
+        self._starting = True
         while self._queue and self._sending < MAX_SENDING:
             self._sending += 1
             self._queue.popleft().start().addCallback(self._sent)
+        self._starting = False
 
     def _sent(self, result: None) -> None:
         self._sending -= 1

@@ -141,8 +141,11 @@ class FilesSession(ClientSession):
 
     @property
     def isOpen(self) -> bool:
-        """Whether more can be asked: neither end has said GOODBYE, and the connection stands."""
-        return self.machine.isOpen and not self.draining
+        """
+        Whether more can be asked: neither end has said GOODBYE, the connection stands, and there
+        are numbers left.
+        """
+        return self.machine.isOpen and not self.draining and self._last < LAST_ID
 
     @property
     def load(self) -> int:
@@ -166,10 +169,8 @@ class FilesSession(ClientSession):
 
         @param name: which.
         @return: what to read it from; fails there as with L{stat}.
-        @raise InvalidName: for what can be no name.
         """
-        split(name)
-        return self.ask(Listing(self, _make(partial(List, name=name)), deep=False))
+        return self._listing(name, partial(List, name=name), deep=False)
 
     def manifest(self, name: bytes, digests: bool = False) -> Listing:
         """
@@ -178,11 +179,8 @@ class FilesSession(ClientSession):
         @param name: which.
         @param digests: whether to tell those of files.
         @return: what to read it from; fails there as with L{stat}.
-        @raise InvalidName: for what can be no name.
         """
-        split(name)
-        make = _make(partial(Manifest, name=name, digests=digests))
-        return self.ask(Listing(self, make, deep=True))
+        return self._listing(name, partial(Manifest, name=name, digests=digests), deep=True)
 
     def hash(self, name: bytes) -> Deferred[Hashed]:
         """
@@ -261,9 +259,7 @@ class FilesSession(ClientSession):
 
     def sessionDraining(self) -> None:
         """Close, as soon as nothing is open; what waits here is not begun any more."""
-        waiting, self._waiting = self._waiting, deque()
-        for asked in waiting:
-            asked.lost(self._stops())
+        self._loseWaiting()
         if not self._open:
             self.finish()
 
@@ -288,7 +284,7 @@ class FilesSession(ClientSession):
         @param asked: the request; where the session is over it is told so at once.
         @return: the same.
         """
-        if not self.isOpen or self._last >= LAST_ID:
+        if not self.isOpen:
             asked.lost(self._stops() if self.machine.isOpen else self._failure())
         elif len(self._open) < MAX_OPEN and not self._waiting:
             self._begin(asked)
@@ -299,8 +295,8 @@ class FilesSession(ClientSession):
     def release(self, asked: Asked) -> None:
         """Take a request for answered, and send one that has waited; or end the session."""
         self._open.pop(asked.id, None)
-        if self._waiting and self._last < LAST_ID:
-            self._begin(self._waiting.popleft())
+        if self._waiting:
+            self._goOn()
         elif not self._open and self.draining:
             self.finish()
         if self._unread:
@@ -368,6 +364,28 @@ class FilesSession(ClientSession):
         asked = self.ask(Question(self, questionMachine(), _make(make)))
         return asked.answer.addCallback(read)
 
+    def _listing(self, name: bytes, make: Callable[..., Request], deep: bool) -> Listing:
+        listing = Listing(self, _make(make), deep=deep)
+        try:
+            split(name)
+        except NetsuiteError as error:
+            listing.cancel()
+            listing.failed(error)
+            return listing
+        return self.ask(listing)
+
+    def _goOn(self) -> None:
+        """Send a request that has waited; when there is no number for it, none ever will be."""
+        if self._last < LAST_ID:
+            self._begin(self._waiting.popleft())
+        else:
+            self._loseWaiting()
+
+    def _loseWaiting(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for asked in waiting:
+            asked.lost(self._stops())
+
     def _begin(self, asked: Asked) -> None:
         self._last += 1
         self._open[self._last] = asked
@@ -376,6 +394,11 @@ class FilesSession(ClientSession):
             self._balanceReading()
 
     def _stops(self) -> NetsuiteError:
+        if self._last >= LAST_ID:
+            return ConnectionFailed(
+                f"This session with {self.peerName()} has had all requests that it can have; "
+                "connect again."
+            )
         return ConnectionFailed(f"{self.peerName()} stops: nothing new is begun.")
 
     def _balanceReading(self) -> None:

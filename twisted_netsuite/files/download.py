@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted_netsuite.errors import ConnectionFailed, Corrupted, NetsuiteError
 from twisted_netsuite.files.asking import Piece
 from twisted_netsuite.files.client import FilesSession
-from twisted_netsuite.files.disk import STEP
+from twisted_netsuite.files.digests import CHUNK
 from twisted_netsuite.files.fetching import Getting
 from twisted_netsuite.files.filling import Chunk, Filling, Run
 from twisted_netsuite.files.messages import Body, Facts
@@ -27,6 +27,13 @@ SPAN = 16
 
 #: Requests that one session has at a time: while one is answered the next is there already.
 AHEAD = 2
+
+#: Bytes that a HOLES counts for while it waits for the disk: what it takes in memory, and more.
+HOLES_WEIGHT = 4096
+
+#: Bytes that are written and digested at once: a whole chunk, as a client holds few of them, and
+#: half as many ways to a thread cost it up to a fifth less CPU (docs/decisions/files-splice.md).
+STEP = CHUNK
 
 
 @dataclass
@@ -148,8 +155,12 @@ class Download:
 
     def holes(self, got: Getting, first: int, count: int) -> None:
         """Note the holes."""
+        session = self._asked[got].session
         self._writing += 1
-        self._filling.holes(first, count).addCallbacks(self._holesNoted, self._notWritten)
+        session.waits(HOLES_WEIGHT)
+        noted = self._filling.holes(first, count)
+        noted.addBoth(self._paid, session, HOLES_WEIGHT)
+        noted.addCallbacks(self._holesNoted, self._notWritten)
 
     def finished(self, got: Getting, digest: bytes | None) -> None:
         """Ask for more; the digest of the whole is made of those of the chunks."""

@@ -12,16 +12,15 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_netsuite.errors import Corrupted
+from twisted_netsuite.errors import Corrupted, LimitExceeded
 from twisted_netsuite.files import chunk
 from twisted_netsuite.files.digests import CHUNK, chunkLength, chunks, combined, digestOf
 from twisted_netsuite.files.disk import Disk, Line
 from twisted_netsuite.files.store import Attributes, Target
+from twisted_netsuite.files.verified import MAX_FILE, missing, within
+from twisted_netsuite.files.verified import Run as Run
 
 T = TypeVar("T")
-
-#: The first of some chunks, and how many.
-Run = tuple[int, int]
 
 
 class Chunk(chunk.Chunk):
@@ -57,8 +56,9 @@ class Filling:
         """
         Begin the file, or go on with it; what is written at once waits for that.
 
-        @return: fires with the chunks that are missing, and how many bytes are there; fails as
-            L{Store.target} does, and so does then all that was given meanwhile.
+        @return: fires with the chunks that are missing, and how many bytes are there; fails with
+            L{LimitExceeded} when it is too large, or as L{Store.target} does, and so does then all
+            that was given meanwhile.
         """
         return self._line.run(self._begin)
 
@@ -104,13 +104,19 @@ class Filling:
 
     def _begin(self) -> tuple[list[Run], int]:
         try:
+            if self._size > MAX_FILE:
+                raise LimitExceeded(
+                    f"The file has {self._size} bytes; at most {MAX_FILE} can be fetched."
+                )
             self._target = self._open()
         except BaseException:
             self._why = Failure()
             raise
-        verified = self._target.verified
-        there = sum(chunkLength(self._size, index) for index in verified)
-        return missingRuns(chunks(self._size), verified), there
+        runs = missingRuns(chunks(self._size), self._target.verified)
+        return runs, self._size - sum(self._bytes(*run) for run in runs)
+
+    def _bytes(self, first: int, count: int) -> int:
+        return min((first + count) * CHUNK, self._size) - first * CHUNK
 
     def _opened(self) -> Target:
         if self._target is None:
@@ -129,21 +135,19 @@ class Filling:
         return count
 
     def _holes(self, first: int, count: int) -> int:
-        target, new = self._opened(), 0
-        for index in range(first, first + count):
-            if index in target.verified:
-                continue
-            length = chunkLength(self._size, index)
-            if index in self._dirty:
-                # Of another try to get it something was written that was no hole.
-                zeros = bytes(length)
-                target.write(index * CHUNK, [zeros])
-                target.chunkWritten(index, digestOf(zeros))
-                self._dirty.discard(index)
-            else:
-                target.hole(index)
-            new += length
-        return new
+        target = self._opened()
+        runs = list(missing(target.verified, first, count))
+        for run in runs:
+            for index in within(*run):
+                if index in self._dirty:
+                    # Of another try to get it something was written that was no hole.
+                    zeros = bytes(chunkLength(self._size, index))
+                    target.write(index * CHUNK, [zeros])
+                    target.chunkWritten(index, digestOf(zeros))
+                    self._dirty.discard(index)
+                else:
+                    target.hole(index)
+        return sum(self._bytes(*run) for run in runs)
 
     def _publish(self) -> tuple[Attributes, bytes]:
         target = self._opened()
@@ -173,12 +177,4 @@ def missingRuns(count: int, there: Mapping[int, object]) -> list[Run]:
     @param there: those that are there.
     @return: the others, in order, as few runs as possible.
     """
-    runs: list[Run] = []
-    at = 0
-    for index in sorted(there):
-        if index > at:
-            runs.append((at, index - at))
-        at = index + 1
-    if at < count:
-        runs.append((at, count - at))
-    return runs
+    return list(missing(there, 0, count))

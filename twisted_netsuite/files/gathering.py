@@ -48,6 +48,17 @@ class Carrier(receiving.Carrier, Protocol):
         """
 
 
+def requireOneChunk(asked: Put) -> None:
+    """
+    Require that a file is one chunk.
+
+    @param asked: what is to come.
+    @raise ProtocolError: when it is not.
+    """
+    if asked.size > CHUNK:
+        raise ProtocolError(f"A PUT of {asked.size} bytes cannot be one chunk, and follow.")
+
+
 class Gathering:
     """
     A file of one chunk, which comes at once, and is written when all of it is there.
@@ -61,10 +72,7 @@ class Gathering:
         @param carrier: the session.
         @param placed: fires with where it goes, or fails with why it may not.
         @param store: writes it there, given its contents and its digest.
-        @raise ProtocolError: when it is no file of one chunk.
         """
-        if asked.size > CHUNK:
-            raise ProtocolError(f"A PUT of {asked.size} bytes cannot be one chunk, and follow.")
         self.id = asked.id
         self._size = asked.size
         self._carrier = carrier

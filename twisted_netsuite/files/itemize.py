@@ -27,7 +27,8 @@ name). The rest is:
     many programs lose digits of numbers that are so long.
 
 The last object has C{do} = C{"total"}, C{files} and C{bytes} of the transfers, and how many there
-are of C{make}, C{change}, C{delete}, C{conflict} and of files that are C{unchanged}.
+are of C{make}, C{change}, C{delete} and C{conflict}, of files that are C{unchanged}, and of those
+that are C{kept}, as they differ and may not be replaced.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ def _records(plan: Plan) -> Iterator[dict[str, Any]]:
         "delete": plan.removes,
         "conflict": len(plan.clashes),
         "unchanged": plan.unchanged,
+        "kept": plan.kept,
     }
 
 

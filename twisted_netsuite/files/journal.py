@@ -20,10 +20,10 @@ from functools import cache, cached_property
 
 from blake3 import blake3
 
-from twisted_netsuite.files.digests import DIGEST, chunks
-from twisted_netsuite.files.leftovers import JOURNAL as JOURNAL
-from twisted_netsuite.files.leftovers import PARTIAL as PARTIAL
-from twisted_netsuite.files.leftovers import acquire, isOurs
+from twisted_netsuite.files.digests import DIGEST, ZEROS, chunks
+from twisted_netsuite.files.leftovers import JOURNAL, PARTIAL, acquire, isOurs
+from twisted_netsuite.files.localsource import told
+from twisted_netsuite.files.verified import Verified
 
 #: What a journal begins with: this format, and no other, is read.
 MAGIC = b"NETSUITE-PARTS-1"
@@ -66,7 +66,7 @@ def sealOf(status: os.stat_result) -> bytes:
     @param status: what the system knows of it.
     @return: the same for a file that nobody has touched in between, in this boot.
     """
-    times = status.st_mtime_ns, status.st_ctime_ns
+    times = told(status.st_mtime_ns), told(status.st_ctime_ns)
     return _SEAL.pack(bootId(), status.st_dev, status.st_ino, status.st_size, *times)
 
 
@@ -143,7 +143,7 @@ class Kept:
     @ivar inode: that of the partial; 0 when it says nothing of any.
     """
 
-    verified: dict[int, bytes]
+    verified: Verified
     seal: bytes | None
     inode: int
 
@@ -167,7 +167,7 @@ class Journal:
         self._unwritten, self._full = b"", False
         self._file, fresh = acquire(directory, claim.journalName, _isPrivate)
         try:
-            self.kept = Kept({}, None, 0) if fresh else self._read()
+            self.kept = _nothing() if fresh else self._read()
             if self.kept.inode == 0:
                 self.restart()
         except BaseException:
@@ -176,14 +176,13 @@ class Journal:
 
     def _read(self) -> Kept:
         """Read it; one that is not this claim's, or larger than any can be, says nothing."""
-        nothing = Kept({}, None, 0)
         length = len(self._claim.header(0))
         header = os.pread(self._file, length, 0)
         size = os.fstat(self._file).st_size
         if size > length + self._limit or not self._claim.owns(header):
-            return nothing
+            return _nothing()
         self._adopt(header)
-        verified: dict[int, bytes] = {}
+        verified = Verified(chunks(self._claim.size))
         seal, sound = b"", True
         while data := os.pread(self._file, _BATCH * ENTRY, self._end):
             if len(data) < ENTRY:
@@ -195,11 +194,13 @@ class Journal:
                     sound = False
                     continue
                 first, count, digest, seal = entry
-                for index in range(first, first + count):
-                    if digest == _DROPPED:
-                        verified.pop(index, None)
-                    else:
-                        verified[index] = digest
+                if digest == _DROPPED:
+                    verified.discard(first, count)
+                elif digest == ZEROS:
+                    # Not one by one: each of many entries may be of a million chunks.
+                    verified.addZeros(first, count)
+                else:
+                    verified.update(dict.fromkeys(range(first, first + count), digest))
             self._end += len(data) // ENTRY * ENTRY
         inode = _SEAL.unpack(seal)[2] if seal else 0
         return Kept(verified, seal if sound else None, inode)
@@ -279,6 +280,10 @@ class Journal:
                 os.unlink(self._claim.journalName, dir_fd=self._directory)
         with suppress(OSError):
             os.close(self._file)
+
+
+def _nothing() -> Kept:
+    return Kept(Verified(0), None, 0)
 
 
 def _isPrivate(status: os.stat_result) -> bool:

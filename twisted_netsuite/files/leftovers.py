@@ -12,10 +12,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
-from twisted_netsuite.errors import Conflict
-from twisted_netsuite.files.names import MAX_DEPTH, RESERVED
+from twisted_netsuite.errors import Conflict, Denied
+from twisted_netsuite.files.names import MAX_DEPTH, RESERVED, Parts
 
 #: What the names of leftovers begin with.
 PARTIAL, JOURNAL = RESERVED + b"partial-", RESERVED + b"journal-"
@@ -30,6 +30,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: What the names begin with of files of which nothing is kept; no two processes have the same.
 _RANDOM = PARTIAL + os.urandom(12).hex().encode()
 _numbers = itertools.count()
+
+
+class InTheWay(Denied):
+    """What has a name of ours is another account's, and cannot be removed."""
 
 
 def unusedName() -> bytes:
@@ -52,6 +56,7 @@ def acquire(
     @param fits: whether what is there can be ours.
     @return: its descriptor, and whether it was made.
     @raise Conflict: when another has it open.
+    @raise InTheWay: when something else has its name, and stays.
     @raise OSError: from the system.
     """
     for _ in range(TRIES):
@@ -179,12 +184,14 @@ def isOurs(status: os.stat_result) -> bool:
 # Cleaning.
 
 
-def cleanDirectory(directory: int, seconds: float) -> int:
+def cleanDirectory(directory: int, seconds: float, onlyOurs: bool = False) -> int:
     """
     Remove what tries have left in a directory, and nobody has open.
 
     @param directory: a descriptor of it.
     @param seconds: how long ago it was touched last, at least; 0 for all of it.
+    @param onlyOurs: whether what cannot have been left by this account stays, though it may be
+        removed.
     @return: how many files were removed.
     @raise OSError: when the directory cannot be read.
     """
@@ -195,27 +202,52 @@ def cleanDirectory(directory: int, seconds: float) -> int:
                 tags.setdefault(name[len(prefix) :], []).append(name)
     before = time.time() - seconds if seconds > 0 else float("inf")
     # The journal first, as who goes on with a file does it, and as long as it is there it is held.
-    return sum(_cleanPair(directory, sorted(names), before) for names in tags.values())
+    return sum(_cleanPair(directory, sorted(names), before, onlyOurs) for names in tags.values())
 
 
-def cleanTree(root: int, seconds: float) -> int:
+def cleanTree(root: int, seconds: float, stopped: Callable[[], bool] = lambda: False) -> int:
     """
     Remove what tries have left in a directory and all below it, and nobody has open.
 
     @param root: a descriptor of it, which is closed then.
     @param seconds: how long ago it was touched last, at least; 0 for all of it.
+    @param stopped: tells, before each entry, whether to leave the rest for another time.
     @return: how many files were removed.
     @raise OSError: when the directory itself cannot be read.
     """
+    removed = 0
+    # Names of directories that are still to be gone through: the root, and such as are deeper below
+    # another of these than a name has parts. No request leads there, but a change of names may
+    # have.
+    tops: list[Parts] = [()]
+    try:
+        while tops and not stopped():
+            top = tops.pop()
+            # What has vanished, or cannot be read, does not keep the rest from being cleaned.
+            with suppress(OSError) if top else nullcontext():
+                removed += _cleanBelow(_descend(root, top), top, tops, seconds, stopped)
+        return removed
+    finally:
+        os.close(root)
+
+
+def _cleanBelow(
+    directory: int,
+    top: Parts,
+    deeper: list[Parts],
+    seconds: float,
+    stopped: Callable[[], bool],
+) -> int:
+    """Clean a directory, and what is below it as far as a name has parts."""
     # Directories, and where each has been read to: never more of them than a name has parts.
     way: list[tuple[int, Iterator[os.DirEntry[str]]]] = []
+    names: list[bytes] = []
     removed = 0
     try:
-        _enter(way, root)
-        while way:
+        _enter(way, directory)
+        while way and not stopped():
             directory, entries = way[-1]
             entry = None
-            # What has vanished, or cannot be read, does not keep the rest from being cleaned.
             with suppress(OSError):
                 entry = next(entries, None)
             if entry is None:
@@ -223,15 +255,33 @@ def cleanTree(root: int, seconds: float) -> int:
                     removed += cleanDirectory(directory, seconds)
                 os.close(directory)
                 way.pop()
-            # Deeper ones have no name here, and so nothing was ever written in them.
-            elif len(way) < MAX_DEPTH:
-                with suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        _enter(way, os.open(entry.name, _DIRECTORY, dir_fd=directory))
+                del names[-1:]
+                continue
+            with suppress(OSError):
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                name = os.fsencode(entry.name)
+                if len(way) == MAX_DEPTH:
+                    deeper.append((*top, *names, name))
+                else:
+                    _enter(way, os.open(name, _DIRECTORY, dir_fd=directory))
+                    names.append(name)
         return removed
     finally:
         for directory, _ in way:
             os.close(directory)
+
+
+def _descend(directory: int, parts: Parts) -> int:
+    """Open a directory below another, each part below the one before it."""
+    found = os.dup(directory)
+    for part in parts:
+        above = found
+        try:
+            found = os.open(part, _DIRECTORY, dir_fd=above)
+        finally:
+            os.close(above)
+    return found
 
 
 def _enter(way: list[tuple[int, Iterator[os.DirEntry[str]]]], directory: int) -> None:
@@ -242,7 +292,7 @@ def _enter(way: list[tuple[int, Iterator[os.DirEntry[str]]]], directory: int) ->
         raise
 
 
-def _cleanPair(directory: int, names: list[bytes], before: float) -> int:
+def _cleanPair(directory: int, names: list[bytes], before: float, onlyOurs: bool) -> int:
     """Remove a partial and its journal, or none of them."""
     held: list[int] = []
     old: list[tuple[bytes, os.stat_result]] = []
@@ -250,7 +300,9 @@ def _cleanPair(directory: int, names: list[bytes], before: float) -> int:
     try:
         for name in names:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if status.st_ctime > before or not _holdFound(directory, name, status, held):
+            if status.st_ctime > before or (onlyOurs and not isOurs(status)):
+                return 0
+            if not _holdFound(directory, name, status, held):
                 return 0
             old.append((name, status))
         for name, status in reversed(old):
@@ -272,10 +324,19 @@ def _removeFree(directory: int, name: bytes, found: os.stat_result) -> None:
     try:
         with suppress(PermissionError):  # Of another account: no process of this one has it.
             if not _holdFound(directory, name, found, held):
-                raise _busy()
+                raise _busy() if found.st_uid == os.geteuid() else _inTheWay(name)
         os.unlink(name, dir_fd=directory)
+    except (PermissionError, IsADirectoryError) as error:
+        raise _inTheWay(name) from error
     finally:
         _closeAll(held)
+
+
+def _inTheWay(name: bytes) -> InTheWay:
+    return InTheWay(
+        f"'{name.decode()}' is in the way of what is kept for another try, and not this account's "
+        "to remove; have whoever made it do that."
+    )
 
 
 def _closeAll(held: list[int]) -> None:

@@ -21,11 +21,25 @@ PERMISSIONS = 0o777
 
 _VERSION = struct.Struct("=QQqqq").pack
 
+_FIRST, _LAST = -(2**63), 2**63 - 1
+
 #: Bytes that C{st_blocks} counts by, whatever the file system's own blocks are.
 _BLOCK = 512
 
 #: What file systems answer that cannot tell where holes are.
 _NO_HOLES = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def told(nanoseconds: int) -> int:
+    """
+    Bring a time into what is told of files, which ends in 2262; disks can have later ones.
+
+    @param nanoseconds: since 1970.
+    @return: the same, or the first or last that 64 bits hold.
+    """
+    if _FIRST <= nanoseconds <= _LAST:
+        return nanoseconds
+    return _FIRST if nanoseconds < 0 else _LAST
 
 
 def attributesOf(status: os.stat_result) -> Attributes:
@@ -39,9 +53,9 @@ def attributesOf(status: os.stat_result) -> Attributes:
     @param status: of a regular file or a directory.
     @return: the same in the words of stores.
     """
-    mtime = status.st_mtime_ns
+    mtime, changed = told(status.st_mtime_ns), told(status.st_ctime_ns)
     version = blake2b(
-        _VERSION(status.st_dev, status.st_ino, status.st_size, mtime, status.st_ctime_ns),
+        _VERSION(status.st_dev, status.st_ino, status.st_size, mtime, changed),
         digest_size=16,
     ).digest()
     mode = status.st_mode & PERMISSIONS

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from twisted_netsuite.errors import Conflict, Denied, NetsuiteError, NotFound, StorageFailed
 from twisted_netsuite.files.digests import CHUNK, digestOf
-from twisted_netsuite.files.leftovers import cleanDirectory, cleanTree
+from twisted_netsuite.files.leftovers import InTheWay, cleanDirectory, cleanTree
 from twisted_netsuite.files.locallisting import LocalListing, isServed
 from twisted_netsuite.files.localsource import PERMISSIONS, LocalSource, attributesOf
 from twisted_netsuite.files.names import RESERVED, Parts, join
@@ -24,7 +25,7 @@ from twisted_netsuite.files.openat2 import renameNoReplace
 from twisted_netsuite.files.root import Root, notServed, refusal, reopened, shown
 from twisted_netsuite.files.store import Attributes, Wanted
 from twisted_netsuite.files.target import LocalTarget
-from twisted_netsuite.files.together import letGo, parentOf
+from twisted_netsuite.files.together import letGo, parentOf, renamed
 from twisted_netsuite.files.wholefile import publishWhole, readWhole
 
 #: What directories get that nobody has given a mode; the process's umask is taken off.
@@ -39,7 +40,13 @@ _MADE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalStore:
-    """The store of what is below one directory."""
+    """
+    The store of what is below one directory.
+
+    @ivar inTheWay: why nothing is kept for another try of the file that this was last the case of.
+    """
+
+    inTheWay: InTheWay | None = None
 
     def __init__(self, root: Root) -> None:
         """
@@ -76,6 +83,23 @@ class LocalStore:
         @raise NotFound: when there is no such directory.
         """
         return LocalListing(self._directory(parts), join(parts))
+
+    def holdsLink(self, parts: Parts) -> bool:
+        """
+        Tell whether there is a symbolic link in a directory, where any are followed.
+
+        @param parts: the directory's name.
+        @return: whether there is one; where it leads does not matter.
+        @raise NotFound: when there is no such directory.
+        """
+        if self._root.links == "never":
+            return False
+        directory = self._directory(parts)
+        try:
+            with _refusing(parts), os.scandir(directory) as entries:
+                return any(entry.is_symlink() for entry in entries)
+        finally:
+            os.close(directory)
 
     def source(self, parts: Parts) -> LocalSource:
         """
@@ -122,12 +146,31 @@ class LocalStore:
             written from the same source for the same name.
         @raise StorageFailed: when there is not room enough.
         """
-        directory, held = self._parentOfFile(parts, True)
+        directory, held = self._parentOfFile(parts, True, wanted.durable)
         try:
-            return LocalTarget.begin(directory, parts[-1], wanted, owner)
+            target = self._begin(directory, parts[-1], wanted, owner)
         finally:
             if not held:
                 os.close(directory)
+        target.isPlace = partial(self._isParent, parts)
+        return target
+
+    def _isParent(self, parts: Parts, directory: int) -> bool:
+        """Tell whether a name still is in the directory that it was in."""
+        try:
+            with self._parent(parts) as now:
+                return os.path.samestat(os.fstat(now), os.fstat(directory))
+        except OSError:
+            return False
+
+    def _begin(self, directory: int, name: bytes, wanted: Wanted, owner: str) -> LocalTarget:
+        try:
+            return LocalTarget.begin(directory, name, wanted, owner)
+        except InTheWay as error:
+            # Where anybody may make files, as in /tmp, what is kept has a name that others can
+            # foresee. They must not keep this one from being written.
+            self.inTheWay = error
+            return LocalTarget.begin(directory, name, replace(wanted, source=None), owner)
 
     def publishWhole(self, parts: Parts, wanted: Wanted, data: bytes) -> Attributes:
         """
@@ -147,7 +190,7 @@ class LocalStore:
         if wanted.replaces is not None:
             # To compare takes longer than all else.
             return self._publishOver(parts, replace(wanted, source=None), data)
-        directory, held = self._parentOfFile(parts, wanted.durable)
+        directory, held = self._parentOfFile(parts, wanted.durable, wanted.durable)
         try:
             return publishWhole(directory, parts[-1], wanted, data)
         finally:
@@ -163,11 +206,11 @@ class LocalStore:
         finally:
             target.discard()
 
-    def _parentOfFile(self, parts: Parts, read: bool) -> tuple[int, bool]:
+    def _parentOfFile(self, parts: Parts, read: bool, durable: bool) -> tuple[int, bool]:
         if not parts:
             raise Conflict("The root is a directory; give the name of a file.")
         try:
-            return parentOf(self._root, parts, read)
+            return parentOf(self._root, parts, read, durable)
         except OSError as error:
             raise refusal(error, join(parts)) from error
 
@@ -228,6 +271,8 @@ class LocalStore:
                     renameNoReplace(parts[-1], source, to[-1], target)
             except OSError as error:
                 raise _renameRefusal(error, parts, to) from error
+            finally:
+                renamed()
             # The new name first: so there are two of them at the worst, and never none.
             _persist(target, parts, "renamed", durable)
             _persist(source, parts, "renamed", durable)
@@ -273,15 +318,32 @@ class LocalStore:
         finally:
             os.close(found)
 
-    def clean(self, seconds: float) -> int:
+    def clean(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> int:
         """
         Remove what tries have left that nobody goes on with, in the whole tree.
 
         @param seconds: how old it has to be.
+        @param stopped: tells, again and again, whether to leave the rest for another time.
         @return: how many files were removed.
         """
         with _refusing(()):
-            return cleanTree(self._directory(()), seconds)
+            return cleanTree(self._directory(()), seconds, stopped)
+
+    def cleanDirectory(self, parts: Parts, seconds: float) -> int:
+        """
+        Remove what tries of this account have left in one directory, and nobody goes on with.
+
+        @param parts: its name.
+        @param seconds: how old it has to be.
+        @return: how many files were removed.
+        @raise NotFound: when there is no such directory.
+        """
+        directory = self._directory(parts)
+        try:
+            with _refusing(parts):
+                return cleanDirectory(directory, seconds, onlyOurs=True)
+        finally:
+            os.close(directory)
 
     # Names.
 

@@ -11,7 +11,7 @@ from twisted_netsuite.errors import NetsuiteError, NotFound, SourceChanged
 from twisted_netsuite.files.answers import factsOf
 from twisted_netsuite.files.digests import CHUNK, chunks, combined, digestOf
 from twisted_netsuite.files.messages import LIST_BYTES, LIST_ENTRIES, Listed
-from twisted_netsuite.files.names import Parts
+from twisted_netsuite.files.names import Parts, isName
 from twisted_netsuite.files.permit import Place
 from twisted_netsuite.files.quick import Shows
 from twisted_netsuite.files.store import Attributes, Entry, Source, Store
@@ -68,7 +68,7 @@ def _digestSome(source: Source, made: list[bytes], count: int) -> None:
 
 def listed(place: Place, shows: Shows | None) -> Iterator[Piece]:
     """
-    List a directory.
+    List a directory, but for what is so deep that no request can name it.
 
     @param place: where it is.
     @param shows: tells which names may be known; C{None} when all may be.
@@ -79,13 +79,13 @@ def listed(place: Place, shows: Shows | None) -> Iterator[Piece]:
     yield from _inPieces(
         Listed(name=entry.name, facts=factsOf(entry.attributes))
         for entry in place.store.list(parts)
-        if shows is None or shows((*parts, entry.name))
+        if isName((*parts, entry.name)) and (shows is None or shows((*parts, entry.name)))
     )
 
 
 def manifest(place: Place, shows: Shows | None, digests: bool) -> Iterator[Piece]:
     """
-    List a directory and all below it.
+    List a directory and all below it, but for what is so deep that no request can name it.
 
     @param place: where it is.
     @param shows: tells which names may be known; C{None} when all may be.
@@ -102,7 +102,7 @@ def _below(store: Store, top: Parts, shows: Shows | None, digests: bool) -> Iter
         here = directories.pop()
         for entry in _entries(store, here, top=here == top):
             parts = (*here, entry.name)
-            if shows is not None and not shows(parts):
+            if not isName(parts) or (shows is not None and not shows(parts)):
                 continue
             directory = entry.attributes.kind == "directory"
             if directory:

@@ -113,6 +113,15 @@ class MemoryStore:
             nodes = [*directory.nodes.items()]
         return (Entry(name, node.attributes()) for name, node in nodes)
 
+    def holdsLink(self, parts: Parts) -> bool:
+        """
+        Tell whether there is something in a directory that leads to another name: never.
+
+        @param parts: the directory's name.
+        @return: false.
+        """
+        return False
+
     def source(self, parts: Parts) -> MemorySource:
         """
         Open a file for reading.
@@ -282,11 +291,12 @@ class MemoryStore:
             node.mtime = node.mtime if mtime is None else mtime
             node.version = self._version()
 
-    def clean(self, seconds: float) -> int:
+    def clean(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> int:
         """
         Remove what tries have left that nobody goes on with.
 
         @param seconds: how old it has to be.
+        @param stopped: tells, again and again, whether to leave the rest for another time.
         @return: how many files were removed.
         """
         with self._lock:

@@ -89,7 +89,8 @@ class Request(Record, frozen=True, kw_only=True):
     """
     Client to server.
 
-    @ivar id: a number that no open request of this session has.
+    @ivar id: a number that is greater than those of all requests before it on this session; a
+        record about a request has that of the request.
     """
 
     id: Id
@@ -452,6 +453,3 @@ REQUESTS = (
 ANSWERS = (Found, Have, Ready, Bundle, Entries, Done, Failed)
 
 RECORDS = (*REQUESTS, *ANSWERS)
-
-#: What is asked of a name alone, and answered at once.
-NameRequest = Stat | List | Manifest | Hash | MakeDirectory | Rename | Remove | Change

@@ -78,3 +78,14 @@ def join(parts: Parts) -> bytes:
     @return: the name, with a leading slash.
     """
     return b"/" + b"/".join(parts)
+
+
+def isName(parts: Parts) -> bool:
+    """
+    Tell whether a request can name something: parts that can be, but so many or so long that
+    L{split} refuses them, are there where directories were renamed.
+
+    @param parts: from the root on.
+    @return: whether it can.
+    """
+    return len(parts) <= MAX_DEPTH and sum(map(len, parts)) + len(parts) <= MAX_NAME

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import (
@@ -20,14 +19,15 @@ from twisted_netsuite.errors import (
     Denied,
     LimitExceeded,
     NetsuiteError,
+    NotFound,
     ProtocolError,
 )
 from twisted_netsuite.files import quick
 from twisted_netsuite.files.answers import errorOf, factsOf, failed, refused
 from twisted_netsuite.files.batches import BATCH, Batches
-from twisted_netsuite.files.bundling import Bundling
+from twisted_netsuite.files.bundling import Bundling, requireFits
 from twisted_netsuite.files.capacity import Inflow, Outflow
-from twisted_netsuite.files.gathering import Gathering
+from twisted_netsuite.files.gathering import Gathering, requireOneChunk
 from twisted_netsuite.files.manifests import digesting, listed, manifest
 from twisted_netsuite.files.messages import (
     MAX_OPEN,
@@ -55,13 +55,14 @@ from twisted_netsuite.files.messages import (
     Rename,
     Stat,
 )
+from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.permit import Move, Place
 from twisted_netsuite.files.receiving import Receiving
 from twisted_netsuite.files.sending import DigestSending, FileSending, ListSending, Sending
 from twisted_netsuite.files.store import Attributes
 from twisted_netsuite.files.uploads import Upload
 from twisted_netsuite.net.framed import SessionProtocol
-from twisted_netsuite.net.sendfile import Part
+from twisted_netsuite.net.sendfile import Part, kernelSends
 from twisted_netsuite.trust.oversight import causeOf
 from twisted_netsuite.wire.session import Record
 
@@ -98,6 +99,7 @@ class NativeFiles(SessionProtocol):
         self._inflow = Inflow(self.clock, pace, self.identity, self.hold)
         self._outflow = Outflow(self.clock, pace, self.identity, lambda: self.stalled)
         self._batches = Batches(self.clock, self.factory.disk, self._outflow.mayBegin)
+        self.factory.requireOpen()
 
     def sessionClosed(self, reason: NetsuiteError | None) -> None:
         """Send and receive nothing more; what can be kept of files is."""
@@ -180,22 +182,32 @@ class NativeFiles(SessionProtocol):
     def _ask(self, record: Stat | MakeDirectory | Remove | Change) -> None:
         """Do what is asked of a name."""
         access = self._access
+        made: list[Parts] = []
 
         def act(place: Place) -> Facts | None:
-            return quick.carryOut(record, place, self._access.shows(place))
+            return quick.carryOut(record, place, self._access.shows(place), made)
 
         done: Deferred[Facts | None]
         match record:
             case Stat():
                 done = self._do(access.list(record.name), act)
             case MakeDirectory():
-                done = self._do(access.makeDirectory(record.name), act)
+                refused = partial(access.refused, "files.mkdir")
+                done = self._do(access.makeDirectory(record.name), act, refused=refused)
             case Remove():
-                done = self._do(access.remove(record.name), act)
+                refused = partial(access.refused, "files.remove")
+                done = self._do(access.remove(record.name), act, refused=refused)
             case Change():
-                done = self._do(access.change(record.name, record.mode, record.mtime), act)
+                changed = access.change(record.name, record.mode, record.mtime)
+                refused = partial(access.refused, "files.change")
+                done = self._do(changed, act, refused=refused)
         self._open.add(record.id)
-        self._answerWith(record.id, done)
+
+        def told(result: T) -> T:
+            access.made(made)
+            return result
+
+        self._answerWith(record.id, done.addBoth(told), isinstance(record, Stat))
 
     def _rename(self, record: Rename) -> None:
         moved = self._access.rename(record.name, record.to)
@@ -204,7 +216,11 @@ class NativeFiles(SessionProtocol):
         def rename(move: Move) -> Facts | None:
             return quick.rename(record, move, self._access.shows(move.target))
 
-        self._answerWith(record.id, self._do(moved, rename))
+        def refused(move: Move, failure: Failure) -> Failure:
+            source, to = move.source, move.target.name
+            return self._access.refused("files.rename", source, failure, to=to)
+
+        self._answerWith(record.id, self._do(moved, rename, refused=refused))
 
     def _hash(self, record: Hash) -> None:
         self._open.add(record.id)
@@ -220,16 +236,26 @@ class NativeFiles(SessionProtocol):
         steps = digesting(found.store, found.parts)
         self._enqueue(DigestSending(id, steps, self, self.factory.disk))
 
-    def _answerWith(self, id: int, done: Deferred[Any]) -> None:
+    def _answerWith(self, id: int, done: Deferred[Any], looks: bool = False) -> None:
         done.addCallbacks(
-            lambda facts: self._done(id, facts), lambda failure: self._notDone(id, failure)
+            lambda facts: self._done(id, facts), lambda failure: self._notDone(id, failure, looks)
         )
 
-    def _do(self, asked: Deferred[A], work: Callable[[A], T], weight: int = 1) -> Deferred[T]:
-        """Do something in a thread, once it is allowed, and after what was asked before."""
-        return asked.addCallback(
-            lambda allowed: self._batches.run(partial(self._ifOpen, work, allowed), weight)
-        )
+    def _do(
+        self,
+        asked: Deferred[A],
+        work: Callable[[A], T],
+        weight: int = 1,
+        refused: Callable[[A, Failure], Failure] | None = None,
+    ) -> Deferred[T]:
+        """Do something in a thread, once it is allowed, and after what was asked before; it may be
+        refused there, after all."""
+
+        def do(allowed: A) -> Deferred[T]:
+            done = self._batches.run(partial(self._ifOpen, work, allowed), weight)
+            return done if refused is None else done.addErrback(partial(refused, allowed))
+
+        return asked.addCallback(do)
 
     def _ifOpen(self, work: Callable[[A], T], allowed: A) -> T:
         """Do what somebody still waits for."""
@@ -242,9 +268,13 @@ class NativeFiles(SessionProtocol):
         self.answer(Done(id=id, facts=facts, digest=digest))
         self._finishIfDone()
 
-    def _notDone(self, id: int, failure: Failure) -> None:
+    def _notDone(self, id: int, failure: Failure, looks: bool = False) -> None:
         self._closed(id)
-        self.answer(self.failed(id, errorOf(failure), False))
+        error = errorOf(failure)
+        if not (looks and isinstance(error, NotFound)):
+            # To whoever looks whether it is there that is the answer, as it is before each put.
+            self._noteRefusal(error)
+        self.answer(failed(id, error, False))
         self._finishIfDone()
 
     def _closed(self, id: int) -> None:
@@ -338,6 +368,8 @@ class NativeFiles(SessionProtocol):
         return self._access.write(record.name, record.size).addCallback(readable)
 
     def _gather(self, record: Put) -> None:
+        # Before anybody is asked, who would not be heard.
+        requireOneChunk(record)
         placed = self._write(record)
         self._exchanges[record.id] = Gathering(record, self, placed, partial(self._store, record))
 
@@ -353,6 +385,7 @@ class NativeFiles(SessionProtocol):
         return attributes
 
     def _putBundle(self, record: PutBundle) -> None:
+        requireFits(record)
         asked = _outcomes([self._access.write(each.name, each.size) for each in record.files])
         store = partial(self._storeBundle, record, asked)
         bundling = self._exchanges[record.id] = Bundling(record, self, store)
@@ -452,8 +485,8 @@ class NativeFiles(SessionProtocol):
 
     @property
     def kernelSends(self) -> bool:
-        """Whether the kernel can send from a file by itself, as it cannot through TLS."""
-        return not ISSLTransport.providedBy(self.transport)
+        """Whether the kernel can send from a file by itself."""
+        return kernelSends(self.transport)
 
     def sendChunk(self, header: Body, part: Part) -> Deferred[bool]:
         """Send a chunk, at the pace that its reader has."""

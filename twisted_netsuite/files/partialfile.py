@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from twisted_netsuite.errors import StorageFailed
 from twisted_netsuite.files.digests import CHUNK, chunkLength, chunks
 from twisted_netsuite.files.localsource import LocalSource
+from twisted_netsuite.files.rereading import chunksWithData
 from twisted_netsuite.files.root import shown
 from twisted_netsuite.files.systemcalls import KEEP_SIZE, NOT_THERE, PUNCH_HOLE, fallocate
+from twisted_netsuite.files.verified import missing
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -23,8 +27,50 @@ _IOV_MAX = 1024
 #: Bytes that C{st_blocks} counts by, whatever the file system's own blocks are.
 _BLOCK = 512
 
+#: Bytes of zeros that are left out of what is written, where they begin at a multiple of that: to
+#: leave out fewer would take more calls than it saves room.
+HOLE = 64 * 1024
 
-def writeAll(file: int, pieces: list[bytes], offset: int) -> None:
+_ZEROS = bytes(HOLE)
+
+
+def zeroRuns(offset: int, pieces: Sequence[bytes]) -> list[tuple[int, int]]:
+    """
+    Find zeros that need not be written. Of other data hardly more than one byte in L{HOLE} is
+    looked at.
+
+    @param offset: where the pieces begin in their file, in bytes.
+    @param pieces: one behind the other.
+    @return: where each run of zeros begins in the file, and how many bytes it has; in order.
+    """
+    runs: list[tuple[int, int]] = []
+    starts = list(accumulate(map(len, pieces), initial=offset))
+    for at in range(-(-offset // HOLE) * HOLE, starts[-1] - HOLE + 1, HOLE):
+        number = bisect_right(starts, at) - 1
+        skip = at - starts[number]
+        if pieces[number][skip] or not _isZero(pieces, number, skip):
+            continue
+        if runs and sum(runs[-1]) == at:
+            first, count = runs.pop()
+            runs.append((first, count + HOLE))
+        else:
+            runs.append((at, HOLE))
+    return runs
+
+
+def _isZero(pieces: Sequence[bytes], number: int, skip: int) -> bool:
+    """Tell whether there are L{HOLE} zeros in pieces from a place in one of them on."""
+    left = HOLE
+    while left:
+        length = min(len(pieces[number]) - skip, left)
+        if not pieces[number].startswith(_ZEROS[:length], skip):
+            return False
+        left -= length
+        number, skip = number + 1, 0
+    return True
+
+
+def writeAll(file: int, pieces: Sequence[bytes | memoryview], offset: int) -> None:
     """
     Write, also where the system takes less at once.
 
@@ -64,6 +110,8 @@ class PartialFile:
         self._name = name
         # Whether it has its size; a small one has it once it is written.
         self._sized = False
+        # Whether the file system can make holes, as far as is known.
+        self._sparse = True
 
     def status(self) -> os.stat_result:
         """
@@ -79,7 +127,7 @@ class PartialFile:
             os.ftruncate(self.descriptor, self.size)
             self._sized = True
 
-    def reserve(self, room: int | None, there: Collection[int]) -> None:
+    def reserve(self, room: int | None, there: Mapping[int, object]) -> None:
         """
         Take the room that it needs, so that it does not run out in the middle.
 
@@ -92,17 +140,20 @@ class PartialFile:
         @raise StorageFailed: when it is known that there is not room enough.
         """
         wanted = self.size if room is None else room
-        free, missing = self._free(wanted)
-        if missing > free and room is not None:
+        runs = list(missing(there, 0, chunks(self.size)))
+        free, needed = self._free(wanted, sum(self._bytes(*run) for run in runs))
+        if needed > free and room is not None:
             raise StorageFailed(
-                f"{shown(self._name)} needs {missing} bytes more, and the disk has {free}; make "
+                f"{shown(self._name)} needs {needed} bytes more, and the disk has {free}; make "
                 "some room there."
             )
         self.resize()
-        if missing > free or wanted < self.size or not self.size:
+        if needed > free or wanted < self.size or not self.size:
             return
         try:
-            fallocate(self.descriptor, 0, 0, self.size)
+            # Not all of it: what is there may have holes of its own.
+            for first, count in runs:
+                fallocate(self.descriptor, 0, first * CHUNK, self._bytes(first, count))
         except OSError as error:
             if error.errno in _NO_ROOM:
                 self.release(there)
@@ -111,26 +162,26 @@ class PartialFile:
             elif error.errno not in NOT_THERE:
                 raise
 
-    def _free(self, wanted: int) -> tuple[int, int]:
-        """Tell how much room there is, and how much is missing."""
+    def _bytes(self, first: int, count: int) -> int:
+        return min((first + count) * CHUNK, self.size) - first * CHUNK
+
+    def _free(self, wanted: int, left: int) -> tuple[int, int]:
+        """Tell how much room there is, and how much is missing for what is left to write."""
         system = os.fstatvfs(self.descriptor)
         status = self.status()
         self._sized = status.st_size == self.size
         # Not every file system says how much it has.
         free = system.f_bavail * system.f_frsize if system.f_blocks else wanted
-        return free, max(0, wanted - status.st_blocks * _BLOCK)
+        return free, max(0, min(left, wanted - status.st_blocks * _BLOCK))
 
-    def release(self, there: Collection[int]) -> None:
+    def release(self, there: Mapping[int, object]) -> None:
         """
         Give the room back of all that is not there.
 
         @param there: the chunks that are.
         """
-        at = 0
-        for index in (*sorted(there), chunks(self.size)):
-            if index > at:
-                self.punch(at, index - at)
-            at = index + 1
+        for run in list(missing(there, 0, chunks(self.size))):
+            self.punch(*run)
 
     def punch(self, first: int, count: int) -> None:
         """
@@ -139,12 +190,11 @@ class PartialFile:
         @param first: the first of them.
         @param count: how many.
         """
-        start = first * CHUNK
-        length = min(count * CHUNK, self.size - start)
+        length = self._bytes(first, count)
         if length <= 0:
             return
         try:
-            fallocate(self.descriptor, PUNCH_HOLE | KEEP_SIZE, start, length)
+            fallocate(self.descriptor, PUNCH_HOLE | KEEP_SIZE, first * CHUNK, length)
         except OSError as error:
             if error.errno not in NOT_THERE:
                 raise
@@ -152,16 +202,43 @@ class PartialFile:
 
     def _writeZeros(self, first: int, count: int) -> None:
         source = LocalSource(self.descriptor, self.status(), self._name)
-        for index in range(first, first + count):
-            length = chunkLength(self.size, index)
-            if source.data(index * CHUNK)[0] < index * CHUNK + length:
-                self.write(index * CHUNK, [bytes(length)])
+        for index in chunksWithData(source, first, count):
+            zeros = bytes(chunkLength(self.size, index))
+            writeAll(self.descriptor, [zeros], index * CHUNK)
 
-    def write(self, offset: int, pieces: list[bytes]) -> None:
+    def write(self, offset: int, pieces: Sequence[bytes]) -> None:
         """
-        Write.
+        Write; long runs of zeros become holes, whatever was there.
 
         @param offset: where, in bytes.
         @param pieces: what, one behind the other.
         """
-        writeAll(self.descriptor, pieces, offset)
+        runs = zeroRuns(offset, pieces) if self._sparse else []
+        if not runs:
+            writeAll(self.descriptor, pieces, offset)
+            return
+        # What is left out at the end is to be there nevertheless.
+        self.resize()
+        data = memoryview(b"".join(pieces))
+        at = 0
+        for first, count in runs:
+            if self._leaveOut(first, count):
+                self._writePart(offset + at, data[at : first - offset])
+                at = first - offset + count
+        self._writePart(offset + at, data[at:])
+
+    def _writePart(self, offset: int, data: memoryview) -> None:
+        if data:
+            writeAll(self.descriptor, [data], offset)
+
+    def _leaveOut(self, start: int, length: int) -> bool:
+        """Make a hole, where that can be; else zeros have to be written."""
+        try:
+            fallocate(self.descriptor, PUNCH_HOLE | KEEP_SIZE, start, length)
+        except OSError as error:
+            if error.errno not in _NO_ROOM + NOT_THERE:
+                raise
+            # A full disk may have no room for the note of a hole; there is some for the bytes.
+            self._sparse = self._sparse and error.errno not in NOT_THERE
+            return False
+        return True

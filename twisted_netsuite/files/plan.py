@@ -106,7 +106,8 @@ class Plan:
         in them; what is in a directory before it.
     @ivar delete: what only the target has; what is in a directory before it.
     @ivar clashes: what cannot be done.
-    @ivar unchanged: files that are right, or that may not be replaced.
+    @ivar unchanged: files whose contents are right.
+    @ivar kept: files that are other than in the source, and may not be replaced.
     @ivar files: how many are transferred.
     @ivar bytes: how many these have.
     """
@@ -120,6 +121,7 @@ class Plan:
     delete: list[TreeEntry] = field(default_factory=list)
     clashes: list[Clash] = field(default_factory=list)
     unchanged: int = 0
+    kept: int = 0
     files: int = 0
     bytes: int = 0
 
@@ -294,15 +296,18 @@ class _Planning:
             why = None if sameTimes else "mtime"
         elif ours.digest is None or ours.digest != theirs.digest:
             why = "content"
-        if why is not None and options.clobber:
-            self._touch(ours)
-            self._transfer(ours, why, theirs)
-            return
-        self._plan.unchanged += 1
         mode = ours.mode if ours.mode != theirs.mode else None
         mtime = None if sameTimes else ours.mtime
-        if options.clobber and (mode is not None or mtime is not None):
-            self._plan.change.append(Change(ours, theirs, mode, mtime))
+        isOther = why is not None or mode is not None or mtime is not None
+        if isOther and not options.clobber:
+            self._plan.kept += 1
+        elif why is not None:
+            self._touch(ours)
+            self._transfer(ours, why, theirs)
+        else:
+            self._plan.unchanged += 1
+            if isOther:
+                self._plan.change.append(Change(ours, theirs, mode, mtime))
 
     def _clash(self, ours: TreeEntry, theirs: TreeEntry) -> None:
         below = ours.name + b"/"

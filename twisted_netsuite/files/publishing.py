@@ -18,9 +18,10 @@ from contextlib import contextmanager, suppress
 from functools import cache
 
 from twisted_netsuite.errors import Conflict, NetsuiteError, StorageFailed
+from twisted_netsuite.files.inheritance import inheritGroup, inheritOwner, isPlanted
 from twisted_netsuite.files.leftovers import close
 from twisted_netsuite.files.localsource import PERMISSIONS
-from twisted_netsuite.files.root import refusal, shown
+from twisted_netsuite.files.root import refusal, reopened, shown
 from twisted_netsuite.files.store import Wanted
 from twisted_netsuite.files.systemcalls import EXCHANGE, NOREPLACE, NOT_THERE, renameat2
 
@@ -148,7 +149,8 @@ class Slot:
 
     def furnish(self, file: int, wanted: Wanted, present: os.stat_result | None = None) -> None:
         """
-        Give a file the mode and the time that it is to have here.
+        Give a file the mode and the time that it is to have here, and what it has of the file that
+        it replaces: group, access control list and owner, as far as this account may give them.
 
         @param file: its descriptor.
         @param wanted: says which.
@@ -156,15 +158,19 @@ class Slot:
         @raise Conflict: when something is here that no file can replace, and was looked at.
         @raise OSError: from the system.
         """
-        mode = wanted.mode
-        if mode is None:
-            present = present or self.present()
-            mode = usualMode() if present is None else present.st_mode
-        os.fchmod(file, mode & PERMISSIONS)
+        # Most are new, and to look for what is not there takes longer than to ask for it.
+        if present is None and self._isTaken():
+            present = self.present()
+        if present is not None and isPlanted(self.directory, present):
+            present = None
+        mode = usualMode() if present is None else inheritGroup(file, self._path(), present)
+        os.fchmod(file, (mode if wanted.mode is None else wanted.mode) & PERMISSIONS)
         if wanted.mtime is None:
             os.utime(file)
         else:
             os.utime(file, ns=(time.time_ns(), wanted.mtime))
+        if present is not None:
+            inheritOwner(file, present)
 
     def put(self, partial: bytes, file: int, clobber: bool) -> bool:
         """
@@ -296,6 +302,13 @@ class Slot:
                 return
             time.sleep(LOCK_PAUSE)
         raise Conflict(f"The directory of {shown(self.name)} is locked; end who locks it.")
+
+    def _isTaken(self) -> bool:
+        return os.access(self.name, os.F_OK, dir_fd=self.directory, follow_symlinks=False)
+
+    def _path(self) -> bytes:
+        """Name what is here, for calls that take no descriptor of a directory."""
+        return b"%b/%b" % (reopened(self.directory), self.name)
 
     def _look(self, name: bytes) -> os.stat_result:
         return os.stat(name, dir_fd=self.directory, follow_symlinks=False)

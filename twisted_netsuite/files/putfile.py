@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 
 from twisted_netsuite.errors import (
+    ConnectionFailed,
     Corrupted,
     NetsuiteError,
     ProtocolError,
@@ -38,7 +38,8 @@ from twisted_netsuite.files.names import join
 from twisted_netsuite.files.offering import Putting, SmallPutting, putRecord
 from twisted_netsuite.files.store import Attributes, Source
 from twisted_netsuite.files.supply import Piece, Supply, sizeOf
-from twisted_netsuite.net.sendfile import Part
+from twisted_netsuite.files.unsized import unsized
+from twisted_netsuite.net.sendfile import Part, kernelSends
 
 #: Bytes of a file that is read whole before it is sent: with the records around them they are
 #: written at once, and many of them wait.
@@ -234,6 +235,8 @@ class PutFile:
                 sent = await self._sendChunks(session, put, supply, others)
         except NetsuiteError as error:
             put.cancel(not isinstance(error, SourceChanged))
+            if isinstance(error, ConnectionFailed) and put.why is None:
+                raise await self._broken(session) from error
             raise
         except BaseException:
             put.cancel(self._wishes.get("resume", True))
@@ -372,6 +375,17 @@ class PutFile:
     def _changed(self) -> SourceChanged:
         return SourceChanged(f"{shown(self._name)} changed while it was sent; send it again.")
 
+    async def _broken(self, session: FilesSession) -> NetsuiteError:
+        """Say why a session ends; who sends over it hears only that it does, and before that."""
+        try:
+            await session.whenEnded()
+        except NetsuiteError as error:
+            return error
+        return ConnectionFailed(
+            f"{session.peerName()} has closed the session, and not all of {shown(self._name)} was "
+            "sent; send it again."
+        )
+
     def _explained(self, error: NetsuiteError, unconfirmed: bool, sent: Sent) -> NetsuiteError:
         if not unconfirmed:
             return error
@@ -395,21 +409,21 @@ def openSource(local: Local) -> Small | Source:
     @return: all of it, or what has to be closed.
     """
     found = local.store.readWhole(local.parts, SMALL)
-    if isinstance(found, tuple):
-        attributes, data = found
-        return Small(attributes, data, digestOf(data))
-    return found
+    if not isinstance(found, tuple):
+        return found
+    attributes, data = found
+    return (None if data else unsized(local)) or Small(attributes, data, digestOf(data))
 
 
 def readsFor(session: FilesSession, source: Source) -> bool:
     """
-    Tell whether bytes have to be read to be sent: the kernel sends none over TLS.
+    Tell whether bytes have to be read to be sent, as the kernel does not send them.
 
     @param session: over which.
     @param source: the file.
     @return: whether they have.
     """
-    return source.descriptor is None or ISSLTransport.providedBy(session.transport)
+    return source.descriptor is None or not kernelSends(session.transport)
 
 
 def bodyOf(supply: Supply, piece: Piece) -> bytes | Part:

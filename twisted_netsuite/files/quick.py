@@ -61,7 +61,10 @@ Read = Small | Attributes | NetsuiteError
 
 
 def carryOut(
-    record: Stat | MakeDirectory | Remove | Change, place: Place, shows: Shows | None
+    record: Stat | MakeDirectory | Remove | Change,
+    place: Place,
+    shows: Shows | None,
+    made: list[Parts],
 ) -> Facts | None:
     """
     Do what is asked of one name.
@@ -69,13 +72,14 @@ def carryOut(
     @param record: the request.
     @param place: where it is.
     @param shows: tells which names may be known; C{None} when all may be.
+    @param made: gets the names of directories above that were made, too.
     @return: what it is then, if it still is, and may be known.
     @raise Denied: when the root itself is to be changed.
     """
     store, parts = place.store, place.parts
     match record:
         case MakeDirectory():
-            place.makeDirectory(record.mode, record.parents)
+            place.makeDirectory(record.mode, record.parents, made.append)
         case Change():
             if not parts:
                 raise Denied("The root is its operator's; only what is in it can be changed.")
@@ -239,13 +243,14 @@ def _publish(place: Place, wanted: Wanted, data: bytes, digest: bytes) -> Attrib
     if digestOf(data) != digest:
         raise Corrupted("The file came with other contents than its digest says; send it again.")
     wanted = _asPlaced(wanted, place)
-    reservation = place.reserve(wanted.size)
-    try:
-        attributes = place.store.publishWhole(place.parts, wanted, data)
-    except BaseException:
-        reservation.release()
-        raise
-    reservation.publish(attributes.size)
+    with place.held():
+        reservation = place.reserve(wanted.size)
+        try:
+            attributes = place.store.publishWhole(place.parts, wanted, data)
+        except BaseException:
+            reservation.release()
+            raise
+        reservation.publish(attributes.size)
     return attributes
 
 
@@ -258,12 +263,13 @@ def begin(record: Put, place: Place) -> Begun:
     @return: the file.
     """
     wanted = _asPlaced(wantedBy(record), place)
-    reservation = place.reserve(wanted.size, wanted.source)
-    try:
-        target = place.store.target(place.parts, wanted, place.owner)
-    except BaseException:
-        reservation.release()
-        raise
+    with place.held():
+        reservation = place.reserve(wanted.size, wanted.source)
+        try:
+            target = place.store.target(place.parts, wanted, place.owner)
+        except BaseException:
+            reservation.undo()
+            raise
     return Begun(target, reservation, place)
 
 

@@ -144,7 +144,8 @@ class Quotas:
         before = None if seen is None else seen.version
         with self._using() as ledger:
             self._forget()
-            kept = None if source is None else ledger.kept(root, name, owner, source)
+            # One of another size lies beside it, and goes on to count.
+            kept = None if source is None else ledger.kept(root, name, owner, source, size)
             bytes, files = self._charge(root, name, owner, size)
             less = (kept.bytes, kept.files) if kept else (0, 0)
             self._require(owner, root, name, allowance, bytes - less[0], files - less[1])
@@ -155,7 +156,7 @@ class Quotas:
             self._add(upload)
             ledger.commit()
             self._uploads[id] = upload
-            return Reservation(partial(self.settle, id))
+            return Reservation(partial(self.settle, id), partial(self._undo, id, kept))
 
     def _newId(self) -> int:
         # Never one that was used before: who has it may still ask for something.
@@ -185,6 +186,19 @@ class Quotas:
                 return
             with suppress(StorageFailed), self._using():
                 self._settle(self._uploads.pop(id), size, keep)
+            self._uploads.pop(id, None)
+
+    def _undo(self, id: int, kept: Upload | None) -> None:
+        """Count what had counted before an upload that could not be begun."""
+        with self._lock:
+            upload = self._uploads.get(id)
+            if upload is None:
+                return
+            with suppress(StorageFailed), self._using():
+                self._drop(self._uploads.pop(id))
+                if kept is not None:
+                    # Its directory may have got another name meanwhile.
+                    self._add(replace(kept, name=upload.name))
             self._uploads.pop(id, None)
 
     def _settle(self, upload: Upload, size: int | None, keep: bool) -> None:
@@ -260,6 +274,10 @@ class Quotas:
             counts = file.owner == renaming.owner and sums.holds(file.name)
             if sums.holds(new) and not counts:
                 bytes, files = bytes + file.size, files + 1
+            if file.name == renaming.name and counts:
+                # What was to replace it counts in full then.
+                for upload in self._ledger.replacing(renaming.root, file.name):
+                    bytes, files = bytes + upload.size - upload.bytes, files + 1
         replaced = self._ledger.file(renaming.root, renaming.target)
         if replaced is not None and replaced.owner == renaming.owner:
             bytes, files = bytes - replaced.size, files - 1
@@ -274,24 +292,27 @@ class Quotas:
         for file in found:
             yield file, renaming.target + file.name[len(renaming.name) :]
 
-    def endRename(self, id: int) -> None:
+    def endRename(self, id: int, done: bool | None = None) -> None:
         """
-        Count what has become of a change of a name; that is found out by looking, and never fails.
+        Count what has become of a change of a name; it never fails. Until here nobody else may do
+        anything by one of both names, or by one below them.
 
         @param id: its number.
+        @param done: whether it was made; C{None} when that has to be found out by looking.
         """
         with self._lock:
             if id not in self._renamings:
                 return
             with suppress(StorageFailed), self._using():
-                self._settleRenaming(self._renamings.pop(id))
+                self._settleRenaming(self._renamings.pop(id), done)
             self._renamings.pop(id, None)
 
-    def _settleRenaming(self, renaming: Renaming) -> None:
+    def _settleRenaming(self, renaming: Renaming, done: bool | None) -> None:
         root, ledger = renaming.root, self._ledger
         try:
             there = self._look(root, split(renaming.target))
-            done = there is not None and self._look(root, split(renaming.name)) is None
+            if done is None:
+                done = there is not None and self._look(root, split(renaming.name)) is None
         except NetsuiteError:
             # It is there for the next start.
             return
@@ -314,9 +335,11 @@ class Quotas:
             self._sums.count(upload.owner, root, new, upload.bytes, upload.files)
 
     def _own(self, root: str, name: bytes, owner: str, size: int) -> None:
-        self._disown(root, name)
+        had = self._leave(root, name)
         self._ledger.own(root, name, owner, size)
         self._sums.count(owner, root, name, size, 1)
+        if had:
+            self._recharge(root, name)
         # After a crash this file is not to be taken for theirs.
         for upload in self._uploads.values():
             if upload.name == name and upload.root == root:
@@ -325,10 +348,27 @@ class Quotas:
                         self._ledger.rebase(upload.id, seen.version)
 
     def _disown(self, root: str, name: bytes) -> None:
+        if self._leave(root, name):
+            self._recharge(root, name)
+
+    def _leave(self, root: str, name: bytes) -> bool:
+        """Let a file be nobody's, and tell whether it was somebody's."""
         found = self._ledger.file(root, name)
         if found is not None:
             self._ledger.disown(root, name)
             self._sums.count(found.owner, root, name, -found.size, -1)
+        return found is not None
+
+    def _recharge(self, root: str, name: bytes) -> None:
+        """Count an upload anew that counts less for the file that it is to replace, as that is
+        gone, or another."""
+        for upload in self._ledger.replacing(root, name):
+            self._drop(upload)
+            bytes, files = self._charge(root, name, upload.owner, upload.size)
+            again = replace(upload, bytes=bytes, files=files)
+            self._add(again)
+            if upload.id in self._uploads:
+                self._uploads[upload.id] = again
 
     # Sums.
 
@@ -424,4 +464,4 @@ class Quotas:
                     self._settle(upload, upload.size if published else None, keep=True)
         for renaming in self._ledger.renamings():
             if renaming.id not in self._renamings:
-                self._settleRenaming(renaming)
+                self._settleRenaming(renaming, None)

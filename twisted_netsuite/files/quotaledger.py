@@ -252,7 +252,7 @@ class QuotaLedger:
         """
         return self._uploads("expires <= ?", now)
 
-    def kept(self, root: str, name: bytes, owner: str, source: bytes) -> Upload | None:
+    def kept(self, root: str, name: bytes, owner: str, source: bytes, size: int) -> Upload | None:
         """
         Find what is kept of an earlier try.
 
@@ -260,20 +260,24 @@ class QuotaLedger:
         @param name: from there on.
         @param owner: whose.
         @param source: of what.
+        @param size: its bytes.
         @return: C{None} when there is nothing.
         """
-        which = "root = ? AND name = ? AND owner = ? AND source = ? AND expires IS NOT NULL"
-        found = self._uploads(which, os.fsencode(root), name, owner, source)
+        which = (
+            "root = ? AND name = ? AND owner = ? AND source = ? AND size = ? "
+            "AND expires IS NOT NULL"
+        )
+        found = self._uploads(which, os.fsencode(root), name, owner, source, size)
         return found[0] if found else None
 
-    def replacing(self, root: str, name: bytes) -> bool:
+    def replacing(self, root: str, name: bytes) -> list[Upload]:
         """
-        Tell whether an upload counts less, as it will replace a file.
+        List uploads that count less, as they will replace a file: one at the most.
 
         @param root: the whole path of the root.
         @param name: from there on.
         """
-        return bool(self._uploads("root = ? AND name = ? AND files = 0", os.fsencode(root), name))
+        return self._uploads("root = ? AND name = ? AND files = 0", os.fsencode(root), name)
 
     def inside(self, root: str, name: bytes) -> list[Upload]:
         """

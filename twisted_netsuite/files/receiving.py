@@ -8,9 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from twisted_netsuite.errors import Conflict, NetsuiteError, ProtocolError
+from twisted_netsuite.errors import (
+    Conflict,
+    ConnectionFailed,
+    LimitExceeded,
+    NetsuiteError,
+    ProtocolError,
+)
 from twisted_netsuite.files.answers import errorOf, factsOf
 from twisted_netsuite.files.chunk import Chunk
 from twisted_netsuite.files.disk import STEP
@@ -28,7 +35,15 @@ from twisted_netsuite.files.messages import (
 )
 from twisted_netsuite.files.store import Attributes
 from twisted_netsuite.files.uploads import Upload
+from twisted_netsuite.files.verified import present
 from twisted_netsuite.wire.session import Record
+
+#: Seconds without anything of a file, over any connection, until it is given up: it holds one of
+#: the service's places, descriptors, and room on the disk, and who lives can begin it again.
+MAX_SILENCE = 600.0
+
+#: Bytes that a HOLES counts for while it waits for the disk: what it takes in memory, and more.
+HOLES_WEIGHT = 4096
 
 #: What a chunk's bytes come as.
 Piece = bytes | memoryview
@@ -38,7 +53,13 @@ Publish = Callable[[bytes], Deferred[Attributes]]
 
 
 class Carrier(Protocol):
-    """The session, as a request that receives sees it."""
+    """
+    The session, as a request that receives sees it.
+
+    @ivar clock: tells and waits for time.
+    """
+
+    clock: IReactorTime
 
     def receiveRaw(self, count: int, sink: Callable[[Piece], object]) -> None:
         """
@@ -53,6 +74,13 @@ class Carrier(Protocol):
         Send an answer.
 
         @param record: the answer.
+        """
+
+    def ready(self) -> Deferred[None]:
+        """
+        Wait until the client takes what was sent.
+
+        @return: fires then; fails when the session is over.
         """
 
     def waits(self, count: int) -> None:
@@ -109,6 +137,8 @@ class Receiving:
         self._keeps = True
         self._told = False
         self._gone = False
+        #: Ends it when nothing comes.
+        self._silence: IDelayedCall | None = None
 
     # What is found when it is opened.
 
@@ -124,12 +154,25 @@ class Receiving:
         self._main, self._resumable = True, keeps
         if self._gone:
             self.sessionClosed()
-        elif self._machine.feed(Input.READY) is Effect.SEND:
-            for have in haves(self.id, upload.target.verified):
-                self._carrier.answer(have)
-            self._carrier.answer(Ready(id=self.id, upload=upload.token))
+        elif self._machine.state is State.OPENING:
+            self._moved(upload)
+            self._listen(MAX_SILENCE)
+            Deferred.fromCoroutine(self._tellReady(upload))
         else:
             self._leave(self._keeps)
+
+    async def _tellReady(self, upload: Upload) -> None:
+        """Tell what is there as the client takes it: it can be more than fits into memory."""
+        for have in haves(self.id, upload.target.verified):
+            try:
+                await self._carrier.ready()
+            except ConnectionFailed:
+                return
+            if self._upload is not upload:
+                return  # It was cancelled, or given up.
+            self._carrier.answer(have)
+        self._machine.feed(Input.READY)
+        self._carrier.answer(Ready(id=self.id, upload=upload.token))
 
     def joined(self, upload: Upload) -> None:
         """
@@ -213,14 +256,19 @@ class Receiving:
             return
         assert self._upload is not None
         try:
-            self._watch(self._upload.holes(record.index, record.count), 0)
+            made = self._upload.holes(record.index, record.count)
         except Conflict as error:
             self._end(error)
+            return
+        self._moved(self._upload)
+        self._carrier.waits(HOLES_WEIGHT)
+        self._watch(made, HOLES_WEIGHT)
 
     def _take(self, chunk: Chunk, piece: bytes, last: bool) -> None:
         """Gather what comes, and give it to the disk in larger pieces."""
         if self._upload is None:
             return
+        self._moved(self._upload)
         self._pieces.append(piece)
         self._held += len(piece)
         if last or self._held >= STEP:
@@ -237,6 +285,8 @@ class Receiving:
     def _written(self, result: Failure | None, count: int) -> None:
         if count:
             self._carrier.waits(-count)
+        if self._upload is not None:
+            self._moved(self._upload)
         if not isinstance(result, Failure) or self._fault is not None:
             return
         self._fault = errorOf(result)
@@ -246,6 +296,7 @@ class Receiving:
 
     def _commit(self, digest: bytes | None) -> None:
         assert self._upload is not None
+        self._listenNoMore()
         if not self._main:
             self._upload.written().addCallbacks(self._partWritten, self._notPublished)
         elif digest is None:
@@ -281,7 +332,35 @@ class Receiving:
         self._chunk = None
         self._pieces.clear()
         self._held = 0
+        self._listenNoMore()
         return upload
+
+    # How long it may be silent.
+
+    def _moved(self, upload: Upload) -> None:
+        upload.movedAt = self._carrier.clock.seconds()
+
+    def _listen(self, seconds: float) -> None:
+        self._silence = self._carrier.clock.callLater(seconds, self._silent)
+
+    def _listenNoMore(self) -> None:
+        silence, self._silence = self._silence, None
+        if silence is not None and silence.active():
+            silence.cancel()
+
+    def _silent(self) -> None:
+        assert self._upload is not None
+        left = self._upload.movedAt + MAX_SILENCE - self._carrier.clock.seconds()
+        if left > 0:
+            self._listen(left)
+            return
+        self._end(
+            LimitExceeded(
+                f"Nothing of the file has come for {MAX_SILENCE / 60:.0f} minutes; begin it again."
+            )
+        )
+
+    # How it ends.
 
     def _leave(self, keep: bool, error: NetsuiteError | None = None) -> None:
         """Stop, as the client wants, and answer once nothing of it is under way."""
@@ -337,17 +416,12 @@ def haves(id: int, verified: Mapping[int, bytes]) -> Iterator[Have]:
     @param verified: their digests.
     @return: records, one for each run of chunks, and more for long ones.
     """
-    first = 0
-    run: list[bytes] = []
-    for index in sorted(verified):
-        if run and (index != first + len(run) or len(run) == MAX_DIGESTS):
-            yield Have(id=id, index=first, digests=b"".join(run))
-            run = []
-        if not run:
-            first = index
-        run.append(verified[index])
-    if run:
-        yield Have(id=id, index=first, digests=b"".join(run))
+    for start, count in present(verified):
+        behind = start + count
+        for first in range(start, behind, MAX_DIGESTS):
+            indexes = range(first, min(first + MAX_DIGESTS, behind))
+            digests = b"".join([verified[index] for index in indexes])
+            yield Have(id=id, index=first, digests=digests)
 
 
 def _drop(piece: Piece) -> None:

@@ -5,11 +5,12 @@ Chunks that are on the local disk already, and have to be read once more to be b
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from twisted_netsuite.files.digests import CHUNK, ZEROS, chunkLength
+from twisted_netsuite.files.digests import CHUNK, ZEROS, chunkLength, chunks
 from twisted_netsuite.files.localsource import LocalSource
+from twisted_netsuite.files.verified import Verified
 
 #: Threads that read an earlier try's chunks again: the digests of two cores are as fast as memory.
 READERS = 4
@@ -18,23 +19,51 @@ READERS = 4
 FEW = 8
 
 
-def runs(digests: Mapping[int, bytes]) -> Iterator[tuple[int, int, bytes]]:
+def chunksWithData(source: LocalSource, first: int, count: int) -> Iterator[int]:
     """
-    Put chunks together that follow each other and have the same digest.
+    Find those of some chunks of a file that are more than a hole.
 
-    @param digests: theirs, by their index.
-    @return: of each run the first chunk, how many there are, and their digest, in order.
+    @param source: the file.
+    @param first: the first of them.
+    @param count: how many.
+    @return: in order.
+    @raise StorageFailed: when the disk fails.
     """
-    first, count, last = 0, 0, b""
-    for index in sorted(digests):
-        if count and index == first + count and digests[index] == last:
-            count += 1
-            continue
-        if count:
-            yield first, count, last
-        first, count, last = index, 1, digests[index]
-    if count:
-        yield first, count, last
+    at, behind = first, first + count
+    while at < behind:
+        start, _ = source.data(at * CHUNK)
+        if start >= source.attributes.size:
+            return
+        at = max(at, start // CHUNK)
+        if at < behind:
+            yield at
+        at += 1
+
+
+def reread(source: LocalSource, verified: Verified) -> Verified:
+    """
+    Find out which chunks of a file are what they are said to be.
+
+    @param source: the file.
+    @param verified: what is said.
+    @return: those that are.
+    @raise SourceChanged: when it has become shorter.
+    @raise StorageFailed: when the disk fails.
+    """
+    right = Verified(chunks(source.attributes.size))
+    suspects: list[int] = []
+    for first, count, digest in verified.runs():
+        if digest == ZEROS:
+            right.addZeros(first, count)
+            suspects.extend(chunksWithData(source, first, count))
+        else:
+            suspects.extend(range(first, first + count))
+    for index, digest in digestsOf(source, suspects).items():
+        if verified[index] == digest:
+            right[index] = digest
+        elif index in right:
+            del right[index]
+    return right
 
 
 def digestsOf(source: LocalSource, indexes: list[int]) -> dict[int, bytes]:

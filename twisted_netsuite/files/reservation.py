@@ -8,14 +8,25 @@ from collections.abc import Callable
 
 
 class Reservation:
-    """Room for one file. What is called first holds; all of it blocks, and nothing fails."""
+    """
+    Room for one file. What is called first holds; all of it blocks, and nothing fails.
 
-    def __init__(self, settle: Callable[[int | None, bool], object]) -> None:
+    @ivar undo: counts what had counted before: the file could not be begun, so what an earlier try
+        has left is still there.
+    """
+
+    def __init__(
+        self,
+        settle: Callable[[int | None, bool], object],
+        undo: Callable[[], object] = lambda: None,
+    ) -> None:
         """
         @param settle: counts what has become of it, given the bytes of the file that was published,
             or C{None}, and whether something is kept for another try.
+        @param undo: counts what had counted before.
         """
         self._settle = settle
+        self.undo = undo
 
     def publish(self, size: int) -> None:
         """

@@ -156,6 +156,30 @@ class Root:
         _pathOf(parts[-1:])
         return self.directory(parts[:-1]) if read else self.find(parts[:-1])
 
+    def persistAbove(self, directory: int) -> None:
+        """
+        Have the way to a directory on the disk, so that what is kept in there is not lost with it:
+        who has made it, or one above it, need not have waited for that.
+
+        @param directory: a descriptor; it is not written itself.
+        @raise OSError: from the system.
+        """
+        root, way = os.fstat(self._descriptor), os.dup(directory)
+        try:
+            for _ in range(MAX_DEPTH):
+                # Whoever moves it out of the root meanwhile: at the top no more is above.
+                if os.path.samestat(os.fstat(way), root):
+                    return
+                above = os.open(b"..", _DIRECTORY, dir_fd=way)
+                os.close(way)
+                way = above
+                os.fsync(way)
+        except PermissionError:
+            # Of one that it may not read this account cannot say what the disk is to do.
+            return
+        finally:
+            os.close(way)
+
     def regular(self, parts: Parts) -> tuple[int, os.stat_result]:
         """
         Open a regular file for reading.
@@ -349,7 +373,7 @@ def refusal(error: OSError, name: bytes) -> NetsuiteError:
         case errno.ENOTEMPTY:
             return Conflict(f"{what} is a directory that is not empty; remove what is in it first.")
         case errno.EACCES | errno.EPERM:
-            return Denied(f"{what} is not for the server: its account lacks the permission.")
+            return Denied(f"{what} needs a permission that the account of this program lacks.")
         case errno.ELOOP:
             return Denied(f"{what} is, or is behind, a symbolic link that is not followed here.")
         case errno.EXDEV:

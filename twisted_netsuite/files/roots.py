@@ -8,6 +8,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from twisted_netsuite.errors import NotFound
+from twisted_netsuite.files.namelocks import NameLocks
 from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.store import Attributes, Store
 
@@ -17,6 +18,7 @@ class Roots:
     The stores of one service, each opened when it is first asked for.
 
     @ivar own: the path of the service's own root.
+    @ivar locks: names in them that are in use.
     """
 
     def __init__(self, own: str, make: Callable[[str], Store]) -> None:
@@ -26,6 +28,7 @@ class Roots:
             when it cannot be opened.
         """
         self.own = own
+        self.locks = NameLocks()
         self._make = make
         self._lock = Lock()
         self._stores: dict[str, Store] = {}

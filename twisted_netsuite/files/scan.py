@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from twisted_netsuite.errors import NetsuiteError, NotFound
 from twisted_netsuite.files.entries import MAX_ENTRIES, TreeEntry, tooMany
+from twisted_netsuite.files.localsource import told
 from twisted_netsuite.files.names import MAX_DEPTH, MAX_NAME, RESERVED, Parts
 from twisted_netsuite.files.patterns import EVERYTHING, Patterns
 from twisted_netsuite.files.store import Entry, Store
@@ -178,12 +179,11 @@ class Scan:
                         self._failed(name, "its name is longer or deeper than names can be")
                         continue
                     self.entries += 1
+                    mtime = told(status.st_mtime_ns)
                     if kind == regular:
-                        yield TreeEntry(
-                            name, False, status.st_size, status.st_mtime_ns, mode & 0o777
-                        )
+                        yield TreeEntry(name, False, status.st_size, mtime, mode & 0o777)
                         continue
-                    yield TreeEntry(name, True, 0, status.st_mtime_ns, mode & 0o777)
+                    yield TreeEntry(name, True, 0, mtime, mode & 0o777)
                     if not excludes(name, True):
                         found.append(name)
         except OSError as error:

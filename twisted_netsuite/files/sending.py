@@ -256,9 +256,13 @@ class FileSending(Sending):
         start = found.index * CHUNK
         data = found.data
         if data is None:
-            # It was digested just now, so its pages are in memory.
-            return Part(length, lambda at, count: b"", start, self._source.descriptor)
+            # It was digested just now, so its pages are in memory. Where the kernel finds that it
+            # cannot send from there after all, it is read.
+            return Part(length, self._read, start, self._source.descriptor)
         return Part(length, lambda at, count: data[at - start : at - start + count], start)
+
+    def _read(self, offset: int, count: int) -> Deferred[bytes]:
+        return self._disk.run(self._source.read, offset, count)
 
 
 def nextOf(source: Source, index: int, behind: int, reads: bool) -> Next:

@@ -9,7 +9,7 @@ L{LimitExceeded}, or L{StorageFailed} for a disk that is full or fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -195,6 +195,13 @@ class Store(Protocol):
         @return: closes what it holds when it is closed, or at its end.
         """
 
+    def holdsLink(self, parts: Parts) -> bool:
+        """
+        Tell whether there is something in a directory that leads to another name, and is followed.
+
+        @param parts: the directory's name.
+        """
+
     def source(self, parts: Parts) -> Source:
         """
         Open a file for reading.
@@ -277,11 +284,12 @@ class Store(Protocol):
         @param mtime: in nanoseconds since 1970; C{None} to leave it.
         """
 
-    def clean(self, seconds: float) -> int:
+    def clean(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> int:
         """
         Remove what tries have left that nobody goes on with.
 
         @param seconds: how old it has to be.
+        @param stopped: tells, again and again, whether to leave the rest for another time.
         @return: how many files were removed.
         """
 

@@ -5,6 +5,7 @@ One file, fetched into a consumer: in order, and each chunk verified before any 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from blake3 import blake3
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,6 +24,19 @@ from twisted_netsuite.files.moving import Got, Moved, shown
 ZEROS_A_TURN = 4
 
 _ZEROS = bytes(CHUNK)
+
+
+class IBreakable(IConsumer):
+    """
+    Takes the end of what it gets for the end of all: so it has to know when that was not all.
+    """
+
+    def breakOff(error: BaseException) -> None:
+        """
+        Take nothing more, and do not take what has come for the whole.
+
+        @param error: why.
+        """
 
 
 @implementer(IPushProducer)
@@ -67,13 +81,22 @@ class Streaming:
 
     def start(self) -> None:
         """
-        Ask for it.
-
-        @raise ConnectionFailed: when no session is open.
+        Ask for it, once the consumer takes it. What that raises, or that no session is open, fails
+        what is waited for.
         """
-        self._ask()
-        # A consumer that wants nothing any more says so here.
-        self._consumer.registerProducer(self, True)
+        try:
+            # A consumer that wants nothing any more says so here, or goes on at once.
+            self._consumer.registerProducer(self, True)
+        except Exception as error:
+            self._over = True
+            self.done.errback(error)
+            return
+        if self._over:
+            return
+        try:
+            self._ask()
+        except NetsuiteError as error:
+            self._fail(error)
 
     # What the consumer calls.
 
@@ -224,6 +247,7 @@ class Streaming:
         assert self._facts is not None, "FOUND comes first."
         assert len(self._digests) == chunks(self._facts.size), "DONE comes when all has come."
         self._end()
+        self._consumer.unregisterProducer()
         facts, came = self._facts, self._came
         digest = combined(self._digests)
         self.done.callback(Got(facts, digest, came, max(0, facts.size - came)))
@@ -232,6 +256,10 @@ class Streaming:
         if self._over:
             return
         self._end()
+        # A file may turn out to have changed when all of it was handed on.
+        if IBreakable.providedBy(self._consumer):
+            cast(Any, self._consumer).breakOff(error)
+        self._consumer.unregisterProducer()
         self.done.errback(error)
 
     def _end(self) -> None:
@@ -240,4 +268,3 @@ class Streaming:
         if self._got is not None:
             self._got.cancel()
             self._got = None
-        self._consumer.unregisterProducer()

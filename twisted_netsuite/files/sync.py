@@ -57,7 +57,8 @@ class SyncOptions(PlanOptions):
     What is compared, and how it is carried out.
 
     @ivar yes: whether things are removed without asking.
-    @ivar dryRun: whether nothing is done, but the plan made.
+    @ivar dryRun: whether nothing is done, but the plan made; what could not be done is counted as
+        failed, and told, without any failure of the whole.
     @ivar durable: whether each file is on the disk, and not in memory only, before the next step;
         that takes a file of some kilobytes many times as long. Without it a power cut can cost the
         last seconds, which another run with C{checksum} finds.
@@ -84,7 +85,7 @@ def sync(
         server.
     @param options: what is compared, and how it is carried out.
     @param confirm: asked before anything is removed, unless C{yes} says so; without either nothing
-        can be removed.
+        can be removed. Where this is tried several times, as by L{retrying}, L{once} asks once.
     @param progress: hears of each entry.
     @return: fires with what became of it. Cancelling it leaves files that are whole, and others
         that another run goes on with; it fires when all is at rest. Fails with L{TreeIncomplete}
@@ -94,6 +95,29 @@ def sync(
     """
     work = _Sync(source, target, options or SyncOptions(), progress or Unwatched())
     return Deferred.fromCoroutine(work.run(confirm))
+
+
+def once(confirm: Confirm) -> Confirm:
+    """
+    Ask for each thing once, however often it is tried: as long as another try removes nothing else
+    than what was agreed to, nobody is asked again.
+
+    @param confirm: asks.
+    @return: asks if it has to; for all tries of one pair of trees.
+    """
+    agreed: set[bytes] = set()
+
+    async def asked(plan: Plan) -> bool:
+        names = {entry.name for entry in (*plan.clear, *plan.delete)}
+        if names <= agreed:
+            return True
+        answer = confirm(plan)
+        yes = await answer if isinstance(answer, Deferred) else answer
+        if yes:
+            agreed.update(names)
+        return yes
+
+    return lambda plan: Deferred.fromCoroutine(asked(plan))
 
 
 class _Sync:
@@ -122,6 +146,7 @@ class _Sync:
         plan = await self._plan()
         self._outcome.plan = plan
         if options.dryRun:
+            self._noteClashes(plan)
             return self._outcome
         if plan.removes and not await self._mayRemove(confirm):
             return self._outcome
@@ -199,8 +224,7 @@ class _Sync:
 
     async def _carryOut(self, plan: Plan) -> None:
         self._progress.planned(plan.files, plan.bytes)
-        for ours, theirs in plan.clashes:
-            self._failed(ours.name, _clash(ours, theirs))
+        self._noteClashes(plan)
         for opened in _levels(plan.open, deepest=False):
             await self._change(opened)
         await self._remove(plan.clear)
@@ -291,6 +315,10 @@ class _Sync:
             self._progress.finished(each.entry.name, each.why)
 
     # What could not be done.
+
+    def _noteClashes(self, plan: Plan) -> None:
+        for ours, theirs in plan.clashes:
+            self._failed(ours.name, _clash(ours, theirs))
 
     def _failed(self, name: bytes, error: NetsuiteError) -> None:
         outcome = self._outcome

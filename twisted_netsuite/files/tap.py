@@ -81,7 +81,8 @@ class FilesConfig(GuardedConfig, frozen=True, kw_only=True):
         bool,
         msgspec.Meta(
             description="Have each file on the disk before its client is told that it is "
-            "published, also where the client does not ask for that."
+            "published, and each directory that was made and each name that was changed or removed "
+            "before it is told that, also where the client does not ask for that."
         ),
     ] = False
     maxSize: Annotated[
@@ -157,6 +158,7 @@ class FilesService(ListeningService):
         """
         super().startService()
         assert isinstance(self.factory, FilesFactory)
+        # Nobody is let in before the reactor turns.
         self.factory.open().addErrback(self._notOpened)
         if self.uncounted:
             self.log.warn(
@@ -167,12 +169,16 @@ class FilesService(ListeningService):
             )
 
     def _notOpened(self, failure: Failure) -> None:
-        failure.trap(ConfigurationError)
-        self.log.error(
-            "{name}: not everything can be served: {reason}",
-            name=self.name or "netsuite",
-            reason=failure.getErrorMessage(),
-        )
+        """End the process, as what is wrong at the start does: nothing would be served."""
+        name = self.name or "netsuite"
+        if failure.check(ConfigurationError):
+            reason = failure.getErrorMessage()
+            self.log.critical("{name}: nothing can be served: {reason}", name=name, reason=reason)
+        else:
+            self.log.failure("{name}: nothing can be served", failure, name=name)
+        if self.running:
+            reactor: Any = self._reactor
+            reactor.callWhenRunning(reactor.stop)
 
 
 def build(
@@ -215,6 +221,12 @@ def _native(
     # What cannot be opened is told now; it is opened for good by whom the service runs as.
     Root(root, config.links).close()
     quotas = _quotas(config, oversight, root)
+
+    def furnish() -> None:
+        Root(root, config.links).close()
+        if quotas is not None:
+            quotas.check()
+
     permit = Permit(
         oversight,
         Roots(root, lambda path: LocalStore(Root(path, config.links))),
@@ -237,7 +249,7 @@ def _native(
         factory=factory,
         dialect=config.dialect,
         example=lambda address: f"netsuite get {address}:/{_sample(root)} -",
-        furnish=quotas.check if quotas is not None else lambda: None,
+        furnish=furnish,
     )
     if quotas is None:
         counted = (source for source, rule in _rules(oversight) if rule.quota or rule.fileQuota)
@@ -260,18 +272,36 @@ def _requireLocal(addresses: Iterable[ListenAddress]) -> None:
 def _quotas(config: FilesConfig, oversight: Oversight, root: str) -> Quotas | None:
     if config.state:
         state = absolute(config.state)
-        for path in (root, *(rule.root for _, rule in _rules(oversight) if rule.root)):
+        paths = [root, *(rule.root for _, rule in _rules(oversight) if rule.root)]
+        for path in paths:
             if _within(state, path):
                 raise ConfigurationError(
                     f"The state directory {state!r} lies in the root {path!r}, where clients could "
                     "read and change it; name another."
                 )
+        _requireOneName(config, paths)
         return Quotas(state)
     if config.quota or config.fileQuota:
         raise ConfigurationError(
             "quota and file-quota have to be counted; give a directory for that by state."
         )
     return None
+
+
+def _requireOneName(config: FilesConfig, paths: list[str]) -> None:
+    """Require that a file has one name: quotas count names, and two of one file are two files."""
+    if config.links != "never":
+        raise ConfigurationError(
+            "Quotas count files by their names, and by links that are followed a file has more "
+            "than one; leave out links, or state."
+        )
+    for path in paths:
+        for other in paths:
+            if path != other and _within(path, other):
+                raise ConfigurationError(
+                    f"The root {path!r} lies in the root {other!r}, so that files have two names, "
+                    "and quotas count them by name; part the roots, or leave out state."
+                )
 
 
 def _rules(oversight: Oversight) -> list[tuple[str, FilesRule]]:

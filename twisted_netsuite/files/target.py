@@ -9,10 +9,10 @@ L{files.wholefile}.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from twisted_netsuite.errors import Corrupted, SourceChanged, StorageFailed
+from twisted_netsuite.errors import Conflict, Corrupted, SourceChanged, StorageFailed
 from twisted_netsuite.files.digests import CHUNK, ZEROS, chunkLength, chunks, combined, digestOf
 from twisted_netsuite.files.journal import Claim, Journal, sealOf
 from twisted_netsuite.files.leftovers import acquire, close, create, isNamed, isOurs, unusedName
@@ -20,9 +20,10 @@ from twisted_netsuite.files.localsource import LocalSource, attributesOf
 from twisted_netsuite.files.partialfile import PartialFile
 from twisted_netsuite.files.publishing import Slot
 from twisted_netsuite.files.replaced import Replaced
-from twisted_netsuite.files.rereading import digestsOf, runs
+from twisted_netsuite.files.rereading import reread
 from twisted_netsuite.files.root import refusal, shown
 from twisted_netsuite.files.store import Attributes, Wanted
+from twisted_netsuite.files.verified import Verified
 
 
 class LocalTarget:
@@ -35,6 +36,8 @@ class LocalTarget:
 
     @ivar size: bytes that it will have.
     @ivar kept: once it is closed, whether something of it is there for another try.
+    @ivar isPlace: tells, given the descriptor, whether its directory still is the one that its
+        whole name leads to: what was allowed by that name is published by no other.
     """
 
     def __init__(self, directory: int, name: bytes, wanted: Wanted) -> None:
@@ -45,12 +48,13 @@ class LocalTarget:
         """
         self.size = wanted.size
         self.kept = False
+        self.isPlace: Callable[[int], bool] = lambda directory: True
         self._wanted = wanted
         self._slot = Slot(directory, name)
         self._partial = b""
         self._file = PartialFile(-1, wanted.size, name)
         self._journal: Journal | None = None
-        self._verified: dict[int, bytes] = {}
+        self._verified = Verified(chunks(wanted.size))
         # Holes of which nobody but this knows so far: the first of them, and how many.
         self._holes = 0, 0
         # Whether it was made ready to be seen by others, and is seen; whether the disk keeps it.
@@ -143,18 +147,17 @@ class LocalTarget:
         self._verified = self._reread(kept.verified)
         journal.restart()
         seal = self._seal()
-        for run in runs(self._verified):
+        for run in self._verified.runs():
             journal.note(*run, seal)
 
-    def _reread(self, verified: dict[int, bytes]) -> dict[int, bytes]:
+    def _reread(self, verified: Verified) -> Verified:
         """Read chunks again; return those that are right."""
         self._file.resize()
         source = LocalSource(self._file.descriptor, self._file.status(), self._slot.name)
         try:
-            found = digestsOf(source, sorted(verified))
+            return reread(source, verified)
         except (StorageFailed, SourceChanged):
-            return {}  # What cannot be read is written again.
-        return {index: digest for index, digest in found.items() if verified[index] == digest}
+            return Verified(chunks(self.size))  # What cannot be read is written again.
 
     def _seal(self) -> bytes:
         return sealOf(self._file.status())
@@ -179,8 +182,7 @@ class LocalTarget:
             end = offset + sum(map(len, pieces))
             if offset < 0 or end > self.size:
                 raise ValueError(f"{offset} to {end} is not in a file of {self.size} bytes")
-            if self._verified:
-                self._spoil(offset, end)
+            self._spoil(offset, end)
             self._file.write(offset, pieces)
         except OSError as error:
             raise refusal(error, self._slot.name) from error
@@ -241,8 +243,7 @@ class LocalTarget:
             if self._journal is not None:
                 self._journal.note(first, count, self._verified[first], self._seal())
         except OSError:
-            for index in range(first, first + count):
-                self._verified.pop(index, None)
+            self._verified.discard(first, count)
             raise
 
     # The end.
@@ -294,7 +295,7 @@ class LocalTarget:
                 f"Of {shown(self._slot.name)} {missing} of {count} chunks are missing; send it "
                 "again."
             )
-        if combined([self._verified[index] for index in range(count)]) != digest:
+        if combined(self._verified.digests()) != digest:
             # All chunks are right, so they are not of this file; there is no telling which.
             self._sound = False
             raise Corrupted(f"{shown(self._slot.name)} is not what its digest says; send it again.")
@@ -307,6 +308,11 @@ class LocalTarget:
         slot.furnish(file, wanted, expected)
         if wanted.durable:
             self._sync()
+        if not self.isPlace(slot.directory):
+            raise Conflict(
+                f"The directory of {shown(slot.name)} was renamed or removed; send it to where it "
+                "is now."
+            )
         if expected is None:
             left = slot.put(self._partial, file, wanted.clobber)
         else:
@@ -339,6 +345,9 @@ class LocalTarget:
             return
         try:
             if self._opened:
+                # It got the owner and the mode of what it was to replace; then it would not be
+                # known as this account's.
+                os.fchown(self._file.descriptor, os.geteuid(), -1)
                 os.fchmod(self._file.descriptor, 0o600)
             with suppress(OSError):
                 self._file.release(self._verified)
@@ -374,3 +383,5 @@ class LocalTarget:
             if descriptor >= 0:
                 close(descriptor)
         self._file.descriptor = self._slot.directory = -1
+        # Whoever holds this is not to hold that, too: it can be much.
+        self._verified = Verified(0)

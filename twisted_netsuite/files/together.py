@@ -26,10 +26,15 @@ class _Held(threading.local):
     descriptor = -1
     root: Root | None = None
     parts: Parts = ()
-    read = False
+    read = durable = False
+    since: object = None
 
 
 _held = _Held()
+
+#: Another one after each change of a name, in any thread: a directory may have another name then,
+#: and who was allowed to write by the old one need not be by that.
+_latest = object()
 
 
 @contextmanager
@@ -46,27 +51,48 @@ def together() -> Iterator[None]:
         _held.active = False
 
 
-def parentOf(root: Root, parts: Parts, read: bool) -> tuple[int, bool]:
+def parentOf(root: Root, parts: Parts, read: bool, durable: bool) -> tuple[int, bool]:
     """
     Find the directory of a file that is to be published.
 
     @param root: where its name is looked up.
     @param parts: the name.
     @param read: whether the descriptor is to be one for reading.
+    @param durable: whether the way there is to be on the disk, and not in memory only.
     @return: a descriptor, and whether it is held: else who has asked closes it.
     @raise NetsuiteError: as L{Root.parent}.
     @raise OSError: from the system.
     """
     held = _held
     if not held.active:
-        return root.parent(parts, read), False
-    if held.root is root and held.parts == parts[:-1] and held.read >= read:
+        return _found(root, parts, read, durable), False
+    fits = held.since is _latest and held.read >= read and held.durable >= durable
+    if held.root is root and held.parts == parts[:-1] and fits:
         root.require(parts)
         return held.descriptor, True
     letGo()
-    held.descriptor = root.parent(parts, read)
-    held.root, held.parts, held.read = root, parts[:-1], read
+    # Before it is looked up: what changes after that is noticed.
+    held.since = _latest
+    held.descriptor = _found(root, parts, read, durable)
+    held.root, held.parts, held.read, held.durable = root, parts[:-1], read, durable
     return held.descriptor, True
+
+
+def _found(root: Root, parts: Parts, read: bool, durable: bool) -> int:
+    directory = root.parent(parts, read)
+    try:
+        if durable:
+            root.persistAbove(directory)
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def renamed() -> None:
+    """Let no thread go on with a directory that it had before, as it may have another name."""
+    global _latest
+    _latest = object()
 
 
 def letGo() -> None:

@@ -24,23 +24,36 @@ from twisted_netsuite.errors import (
     TimedOut,
 )
 from twisted_netsuite.files.client import FilesSession
+from twisted_netsuite.files.disk import Disk
 from twisted_netsuite.files.getfile import GetFile
 from twisted_netsuite.files.messages import Facts
-from twisted_netsuite.files.moving import Got, Local, Moved, Sent, Unconfirmed, Wishes
+from twisted_netsuite.files.moving import (
+    Got,
+    Local,
+    Moved,
+    Sent,
+    Unconfirmed,
+    Wishes,
+    wantedOf,
+)
 from twisted_netsuite.files.putfile import PutFile
 from twisted_netsuite.files.sendable import requireAttributes, requireSendable
 from twisted_netsuite.files.streaming import Streaming
+from twisted_netsuite.files.streamput import PutStream
+from twisted_netsuite.files.told import Told
 
 __all__ = [
     "Got",
     "Local",
     "Moved",
+    "PutStream",
     "Sent",
     "Unconfirmed",
     "Wishes",
     "getFile",
     "getStream",
     "putFile",
+    "putStream",
     "retrying",
 ]
 
@@ -49,6 +62,12 @@ T = TypeVar("T")
 Sessions = Sequence[FilesSession]
 
 _WISHES = frozenset(Wishes.__annotations__)
+
+#: Bytes of a file that the protocol can tell of.
+MAX_SIZE = 2**62
+
+#: What is written has no other one to be told apart from.
+_NO_VERSION = bytes(16)
 
 #: How often a transfer is tried, and seconds before the second try and before any: together some
 #: half a minute, in which most links come back.
@@ -73,7 +92,8 @@ def getFile(
     @param local: where it is to be; its directory exists.
     @param facts: what a list or C{stat} has told of it. Then it has to be that version, and what is
         there of a large file from an earlier try is known before anything is fetched.
-    @param moved: called with bytes that are in place now.
+    @param moved: called with bytes that are in place now; what it raises ends the transfer with
+        that, here and in the others.
     @param wishes: how; as L{Wishes} says.
     @return: fires when it is published. Cancelling it breaks it off, with what has come kept for
         another try, and fires when that is so. Fails with L{NotFound}, L{Denied} and the like from
@@ -83,7 +103,11 @@ def getFile(
     """
     try:
         _require(name, local, wishes)
-        return GetFile(sessions, name, local, facts, wishes, moved or _untold).start()
+        return _telling(
+            sessions,
+            moved,
+            lambda told: GetFile(sessions, name, local, facts, wishes, told).start(),
+        )
     except NetsuiteError as error:
         return fail(error)
 
@@ -101,7 +125,8 @@ def getStream(
 
     @param sessions: of one server and identity, at least one; when one ends, the next goes on.
     @param name: the file there.
-    @param consumer: gets it, and a push producer; while it pauses that, the server waits.
+    @param consumer: gets it, and a push producer; while it pauses that, the server waits, and all
+        else on that session with it: give a stream that may pause for long a session of its own.
     @param facts: what is known of it; then it has to be that version.
     @param moved: called with bytes that were handed on.
     @return: fires when all was handed on, and the file had not changed by then. Cancelling it
@@ -110,11 +135,15 @@ def getStream(
     """
     try:
         requireSendable(name)
-        streaming = Streaming(sessions, name, consumer, facts, moved or _untold)
-        streaming.start()
     except NetsuiteError as error:
         return fail(error)
-    return streaming.done
+
+    def begin(told: Moved) -> Deferred[Got]:
+        streaming = Streaming(sessions, name, consumer, facts, told)
+        streaming.start()
+        return streaming.done
+
+    return _telling(sessions, moved, begin)
 
 
 def putFile(
@@ -140,9 +169,55 @@ def putFile(
     """
     try:
         _require(name, local, wishes)
-        return PutFile(sessions, local, name, wishes, moved or _untold).start()
+        return _telling(
+            sessions, moved, lambda told: PutFile(sessions, local, name, wishes, told).start()
+        )
     except NetsuiteError as error:
         return fail(error)
+
+
+def putStream(
+    sessions: Sessions,
+    name: bytes,
+    size: int,
+    disk: Disk,
+    *,
+    moved: Moved | None = None,
+    **wishes: Unpack[Wishes],
+) -> PutStream:
+    """
+    Send a file as a producer writes it; the server publishes it when it is whole and right.
+
+    @param sessions: of one server and identity, at least one, of which one is used.
+    @param name: what it is to be there; its directory exists.
+    @param size: its bytes, which the server wants to know before they come.
+    @param disk: digests them, apart from the reactor; at most three chunks are in memory.
+    @param moved: called with bytes that were sent.
+    @param wishes: how; as L{Wishes} says. Nothing can be resumed, and nothing be preserved.
+    @return: a consumer: what is written to it is the file, and C{unregisterProducer} is its end.
+        Its C{done} fires when it is published; cancelling that breaks it off. It fails with
+        L{SourceChanged} when it came shorter or longer than promised; with L{Conflict}, L{Denied}
+        and the like from the server; with L{LimitExceeded} when for minutes nothing comes; with
+        L{ConnectionFailed} when the session ends, of which L{Unconfirmed} says that all was sent;
+        with what the producer raises. Then the producer is stopped, and nothing was published.
+    @raise NetsuiteError: when it cannot be begun: L{ConnectionFailed} when no session is open,
+        L{InvalidName} and L{ConfigurationError} for what can never be sent.
+    """
+    requireSendable(name)
+    _requireWishes(wishes)
+    if wishes.get("preserve", False):
+        raise ConfigurationError("A stream has no mode or time to preserve; give them.")
+    if not 0 <= size <= MAX_SIZE:
+        raise ConfigurationError(f"A size of {size} bytes was given; a file has 0 to {MAX_SIZE}.")
+    wanted = wantedOf(Facts(size=size, version=_NO_VERSION), wishes, None)
+    if moved is None or not sessions:
+        stream = PutStream(sessions, name, wanted, disk, moved or _untold)
+    else:
+        told = Told(sessions[0].clock, moved)
+        stream = PutStream(sessions, name, wanted, disk, told)
+        told.follow(stream.done)
+    stream.start()
+    return stream
 
 
 def retrying(
@@ -225,6 +300,10 @@ def _require(name: bytes, local: Local, wishes: Wishes) -> None:
     requireSendable(name)
     if not local.parts:
         raise InvalidName("The root is no file; give the name of one.")
+    _requireWishes(wishes)
+
+
+def _requireWishes(wishes: Wishes) -> None:
     if not wishes:
         return
     if not wishes.keys() <= _WISHES:
@@ -235,6 +314,15 @@ def _require(name: bytes, local: Local, wishes: Wishes) -> None:
             f"A digest of {len(replaces)} bytes was given for the file to replace; it has 32."
         )
     requireAttributes(wishes.get("mode"), wishes.get("mtime"))
+
+
+def _telling(
+    sessions: Sessions, moved: Moved | None, begin: Callable[[Moved], Deferred[T]]
+) -> Deferred[T]:
+    if moved is None or not sessions:
+        return begin(moved or _untold)
+    told = Told(sessions[0].clock, moved)
+    return told.follow(begin(told))
 
 
 def _untold(count: int) -> None:

@@ -29,13 +29,11 @@ from twisted_netsuite.files.permit import Place
 from twisted_netsuite.files.reservation import Reservation
 from twisted_netsuite.files.store import Attributes, Target
 from twisted_netsuite.files.takeover import Turn, superseded
+from twisted_netsuite.files.verified import MAX_FILE as MAX_FILE
+from twisted_netsuite.files.verified import missing, within
 from twisted_netsuite.trust.identity import Identity
 
 T = TypeVar("T")
-
-#: Bytes of a file that is received: of each of its chunks something is kept in memory, some 200
-#: bytes, also of those that are zeros.
-MAX_FILE = 2**40
 
 #: Files that a service receives at a time, each with three descriptors.
 MAX_UPLOADS = 256
@@ -43,6 +41,9 @@ MAX_UPLOADS = 256
 #: Files that it receives from one identity, who may be many clients: who takes all of that leaves
 #: as many to all others.
 MAX_EACH = 128
+
+#: Chunks that are made zeros at a time, so that what others want of the disk comes in between.
+HOLES = 4096
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ class Begun:
         @param digest: its digest.
         @return: what it is then.
         """
-        try:
-            attributes = self.target.commit(digest)
-        except BaseException:
-            self._settle()
-            raise
-        self.reservation.publish(attributes.size)
+        with self.place.held():
+            try:
+                attributes = self.target.commit(digest)
+            except BaseException:
+                self._settle()
+                raise
+            self.reservation.publish(attributes.size)
         return attributes
 
     def end(self, keep: bool) -> None:
@@ -106,22 +108,28 @@ class Upload:
     @ivar token: what other connections of the same identity join it with.
     @ivar owner: whose it is.
     @ivar onOver: called once when nothing more can be given.
+    @ivar movedAt: when something of it has come last, over any connection, in seconds.
     """
 
-    def __init__(self, disk: Disk, begun: Begun, owner: Identity) -> None:
+    def __init__(
+        self, disk: Disk, begun: Begun, owner: Identity, moving: Disk | None = None
+    ) -> None:
         """
         @param disk: does what blocks.
         @param begun: the file.
         @param owner: whose it is.
+        @param moving: writes what comes; C{None} where the other does.
         """
         self.token = secrets.token_bytes(16)
         self.owner = owner
         self.target = begun.target
         self.onOver: Callable[[Upload], object] = lambda upload: None
+        self.movedAt = 0.0
         self._begun = begun
         #: Chunks that are coming: two that are written at once would make one that is neither.
         self._coming: set[int] = set()
         self._line = Line(disk)
+        self._moving = moving
         self._over = False
         self._why: NetsuiteError = Conflict("The file was published or given up already.")
         self._closed = False
@@ -187,11 +195,11 @@ class Upload:
                 if chunk.failed or chunk.taken == chunk.length:
                     self.dropped(chunk)
 
-        return self._do(work)
+        return self._do(work, self._moving)
 
     def holes(self, first: int, count: int) -> Deferred[None]:
         """
-        Let chunks be zeros.
+        Let chunks be zeros that are not there.
 
         @param first: the first of them.
         @param count: how many.
@@ -205,11 +213,17 @@ class Upload:
             if first <= index < first + count:
                 raise Conflict(f"Chunk {index} comes as bytes, and cannot be zeros as well.")
 
-        def work() -> None:
-            for index in range(first, first + count):
-                self.target.hole(index)
+        at, behind = first, first + count
 
-        return self._do(work)
+        def step() -> bool:
+            nonlocal at
+            start, at = at, min(at + HOLES, behind)
+            for run in list(missing(self.target.verified, start, at - start)):
+                for index in within(*run):
+                    self.target.hole(index)
+            return at < behind
+
+        return fail(self._why) if self._over else self._line.runSteps(step)
 
     def written(self) -> Deferred[None]:
         """
@@ -275,11 +289,11 @@ class Upload:
             each.callback(None)
         return result
 
-    def _do(self, work: Callable[[], T]) -> Deferred[T]:
+    def _do(self, work: Callable[[], T], disk: Disk | None = None) -> Deferred[T]:
         """Do one thing after the other."""
         if self._over:
             return fail(self._why)
-        return self._line.run(work)
+        return self._line.run(work, disk)
 
 
 #: What tells a file that is received from others: the owner, the root, the name, and the source.
@@ -289,8 +303,11 @@ Key = tuple[Identity, str, Parts, bytes]
 class Uploads:
     """All files that one service is receiving."""
 
-    def __init__(self) -> None:
-        """There are none."""
+    def __init__(self, moving: Disk | None = None) -> None:
+        """
+        @param moving: writes what comes; C{None} where that does which does the rest.
+        """
+        self._moving = moving
         self._open: dict[bytes, Upload] = {}
         #: How many each identity has, those among them that are not open yet.
         self._counts: Counter[Identity] = Counter()
@@ -335,7 +352,7 @@ class Uploads:
         try:
             place = await asked()
             if put.source is None:
-                return self._add(Upload(disk, await disk.run(open, place), owner))
+                return self._add(Upload(disk, await disk.run(open, place), owner, self._moving))
             key = owner, place.root, place.parts, put.source
             return self._add(await self._taken(disk, key, place, open))
         except BaseException:
@@ -349,7 +366,7 @@ class Uploads:
         turn = self._turns[key] = Turn(self._turns.get(key))
         try:
             await turn.come()
-            upload = Upload(disk, await disk.run(open, place), key[0])
+            upload = Upload(disk, await disk.run(open, place), key[0], self._moving)
             if turn.isSuperseded:
                 await upload.end(keep=True)
                 raise superseded()

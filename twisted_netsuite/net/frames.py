@@ -254,7 +254,12 @@ class FrameReceiver(Int32StringReceiver):
         self._partial = []
         self._socket = transport if isinstance(transport, Connection) else None
         self._out = Outgoing(
-            transport, self._stallTimer, self._rawBegins, self._rawEnded, self._miscounted
+            transport,
+            self._atTurn,
+            self._stallTimer,
+            self._rawBegins,
+            self._rawEnded,
+            self._miscounted,
         )
         super().makeConnection(transport)
 
@@ -308,6 +313,9 @@ class FrameReceiver(Int32StringReceiver):
 
     def stopProducing(self) -> None:
         """The connection is lost: the protocol hears of that itself."""
+
+    def _atTurn(self, act: Callable[[], object]) -> IDelayedCall:
+        return self.clock.callLater(0, act)
 
     def _stallTimer(self) -> IdleTimer:
         return IdleTimer(self.clock, STALL_TIMEOUT, self.answersNotTaken)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 
 from twisted_netsuite.errors import ConnectionFailed
 from twisted_netsuite.net.eager import eagerWrite
@@ -24,6 +24,8 @@ from twisted_netsuite.net.sendfile import PIECE, Part, PartSender, partOf
 #: Bytes before a frame that tell its length, big-endian.
 PREFIX = 4
 
+#: Has something called when a turn of the reactor is over.
+AtTurn = Callable[[Callable[[], object]], IDelayedCall]
 
 #: Bytes of frames that are sent with one system call: it costs as much as to copy 50 KB does, so
 #: with more of them little is saved, and a peer would wait for what is there.
@@ -46,13 +48,14 @@ class Cork:
     A transport that is no socket, as under TLS, gathers by itself, and gets all at once.
     """
 
-    def __init__(self, transport: IStreamTransport) -> None:
+    def __init__(self, transport: IStreamTransport, atTurn: AtTurn) -> None:
         """
         @param transport: nobody else writes to it, unless after L{flush}.
+        @param atTurn: has something called when this turn of the reactor is over.
         """
         self._eager = eagerWrite(transport)
         self._isSocket = isinstance(transport, FileDescriptor) and self._eager != transport.write
-        self._reactor: IReactorTime = getattr(transport, "reactor", None)  # type: ignore[assignment]
+        self._atTurn = atTurn
         self._turn: IDelayedCall | None = None
         self._gathered: list[bytes] = []
         self._size = 0
@@ -65,7 +68,7 @@ class Cork:
         """
         if self._turn is None:
             if self._isSocket:
-                self._turn = self._reactor.callLater(0, self._turnOver)
+                self._turn = self._atTurn(self._turnOver)
             self._eager(data)
             return
         self._gathered.append(data)
@@ -104,6 +107,7 @@ class Outgoing:
     def __init__(
         self,
         transport: IStreamTransport,
+        atTurn: AtTurn,
         stallTimer: Callable[[], IdleTimer],
         onRaw: Callable[[], object],
         onFrames: Callable[[], object],
@@ -111,6 +115,7 @@ class Outgoing:
     ) -> None:
         """
         @param transport: where to.
+        @param atTurn: as L{Cork} has it.
         @param stallTimer: makes what runs while the peer has to take something; most peers always
             have.
         @param onRaw: called before bytes outside frames: the transport may have no producer then.
@@ -120,7 +125,7 @@ class Outgoing:
         self.raw: RawBytes | PartSender | None = None
         self.stalled = False
         self._transport = transport
-        self._cork = Cork(transport)
+        self._cork = Cork(transport, atTurn)
         self._write = self._cork.write
         self._makeStall = stallTimer
         self._stall: IdleTimer | None = None

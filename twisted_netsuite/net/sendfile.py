@@ -241,7 +241,18 @@ class PartSender:
         self._go()
 
 
-def _plainSocket(transport: IStreamTransport) -> Connection | None:
+def kernelSends(transport: object) -> bool:
+    """
+    Tell whether the kernel can send from a file by itself, as it cannot through TLS, nor where
+    something stands between a protocol and its socket.
+
+    @param transport: of a connection.
+    @return: whether it can.
+    """
+    return _plainSocket(transport) is not None
+
+
+def _plainSocket(transport: object) -> Connection | None:
     """Find the socket that the kernel can send to, below nothing that would change the bytes."""
     if isinstance(transport, Connection) and not transport.TLS:
         return transport
