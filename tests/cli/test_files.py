@@ -21,11 +21,11 @@ from tests.cli.service import scripted
 from tests.cli.words import WordsCase
 from twisted_netsuite.cli import filesrun, streams
 from twisted_netsuite.cli.filesmanner import Manner
-from twisted_netsuite.cli.filesplaces import Remote, remoteOf, shownName
+from twisted_netsuite.cli.filesplaces import Remote, remoteOf, requireRemote, shownName
 from twisted_netsuite.cli.filesrun import FilesServer, Sessions
 from twisted_netsuite.cli.filestree import Comparison
 from twisted_netsuite.cli.login import Login
-from twisted_netsuite.errors import ConnectionFailed, LimitExceeded
+from twisted_netsuite.errors import ConfigurationError, ConnectionFailed, LimitExceeded
 from twisted_netsuite.net.tlscontext import TrustFiles
 
 SERVER = FilesServer("h:1")
@@ -122,10 +122,9 @@ class WordsTests(WordsCase):
             "get --no-resume --no-durable -p h:1:/a",
             "get", "reactor", SERVER, PLACE, "", Manner(resume=False, durable=False, preserve=True),
         )  # fmt: skip
-        for words in ("get -n h:1:/a", "put -n a h:1:/a", "mv -n h:1:/a /b"):
-            self.called.clear()
-            self.assertEqual(self.invoke(*words.split()).stderr, "")
-            self.assertEqual(len(self.called), 1)
+        for words in ("get -n h:1:/a", "put -n a h:1:/a"):
+            self.assertRefused(words, "--dry-run is for trees")
+        self.assertRefused("mv -n h:1:/a /b", "No such option")
         self.assertCalls(
             "sync -n a h:1:/a",
             "syncTree", "reactor", SERVER, PLACE, "a",
@@ -136,7 +135,7 @@ class WordsTests(WordsCase):
 
     def test_trees(self) -> None:
         """Of trees some names can be left out, by patterns in their order, and a plan or a summary
-        be had for programs; files have none of that. What -n means stays as it is for files."""
+        be had for programs; files have none of that. What -n means is a dry run."""
         rules = ((False, b"*.o"), (True, b"x"), (False, b"y"))
         compared = {"comparison": Comparison(dryRun=True, json=True, rules=rules)}
         words = "--exclude *.o --include x --dry-run --json --exclude y"
@@ -150,8 +149,11 @@ class WordsTests(WordsCase):
         for command in ("get h:1:/a", "put a h:1:/a"):
             for word in ("--exclude x", "--include x", "--dry-run", "--json"):
                 self.assertRefused(f"{command} {word}", f"{word.split()[0]} is for trees, with -r")
-        kept = Manner(clobber=False)
-        self.assertCalls("get -rn h:1:/a", "getTree", "reactor", SERVER, PLACE, "", kept, TREE)
+        dry = {"comparison": Comparison(dryRun=True)}
+        self.assertCalls("get -rn h:1:/a", "getTree", "reactor", SERVER, PLACE, "", Manner(), dry)
+        self.assertCalls(
+            "put -rn a h:1:/a", "putTrees", "reactor", SERVER, ["a"], PLACE, Manner(), dry
+        )
         for words in ("get -r --delete h:1:/a", "put -r --delete a h:1:/a"):
             self.assertRefused(words, "No such option")
 
@@ -173,12 +175,27 @@ class WordsTests(WordsCase):
     def test_rates(self) -> None:
         """A rate is bytes a second, with a unit; one at which the connection would be taken for
         dead is refused."""
-        for text, rate in (("500K", 512000.0), ("1.5m", 1.5 * 1024**2), ("1G", 1024.0**3)):
+        for text, rate in (
+            ("500K", 512000.0),
+            ("1.5m", 1.5 * 1024**2),
+            ("1G", 1024.0**3),
+            ("1MiB", 1024.0**2),
+            ("2MB", 2e6),
+            ("900kB", 9e5),
+            ("900KB", 9e5),
+            ("40000B", 4e4),
+            ("40000", 4e4),
+            ("0", None),
+            ("0M", None),
+        ):
             server = FilesServer("h:1", rate=rate)
             self.assertCalls(
                 f"get --limit-rate {text} h:1:/a", "get", "reactor", server, PLACE, "", Manner()
             )
-        for text in ("fast", "-1M", "1T", "1.M", "nan", "inf", "0", "1e9", 400 * "9"):
+        self.called.clear()
+        self.invoke("get", "--limit-rate", "20 MiB", "h:1:/a")
+        self.assertEqual(self.called[0][2].rate, 20 * 1024.0**2)
+        for text in ("fast", "-1M", "1T", "1.M", "nan", "inf", "1e9", "1mb", 400 * "9", ""):
             self.assertRefused(f"get --limit-rate={text} h:1:/a", "is no rate")
         self.assertRefused("get --limit-rate 31K h:1:/a", "has to be 32K at least with -j 1")
         self.assertRefused("get --limit-rate 100K -j 4 h:1:/a", "has to be 128K at least with -j 4")
@@ -261,7 +278,7 @@ class WordsTests(WordsCase):
 
     def test_rename(self) -> None:
         """Mv takes a new name at the same server."""
-        for words, clobber in (("/b", True), ("h:1:/b", True), ("-n /b", False)):
+        for words, clobber in (("/b", True), ("h:1:/b", True), ("--no-clobber /b", False)):
             self.assertCalls(
                 f"mv h:1:/a {words}",
                 "rename", "reactor", SERVER, PLACE, Remote("h:1", b"/b"), {"clobber": clobber},
@@ -344,6 +361,15 @@ class PlaceTests(SynchronousTestCase):
         ):
             self.assertIsNone(remoteOf(text))
 
+    def test_addressAlone(self) -> None:
+        """Who names a server and nothing in it is told how that is written."""
+        for text in ("h:1", "127.0.0.1:7021:", "[::1]:1", "tls:h:1", "unix:/tmp/s"):
+            error = self.assertRaises(ConfigurationError, requireRemote, text, "place")
+            self.assertIn("add :/ at its end", error.sentence)
+        for text in ("a", "/h:1", "./h:1", "a:b", "-"):
+            error = self.assertRaises(ConfigurationError, requireRemote, text, "place")
+            self.assertIn("names no file of a server", error.sentence)
+
     def test_parts(self) -> None:
         """A place tells its last part, whether it is a directory for what comes, and names what
         is in it."""
@@ -412,6 +438,20 @@ class SessionsTests(FilesCase):
         self.endpoint.flush()
         error = self.failureResultOf(wanted, LimitExceeded).value
         self.assertTrue(error.sentence.endswith("; see whether it speaks another dialect."))
+
+    def test_closed(self) -> None:
+        """Of a server that closes the connection at once a person is told what it may want."""
+        files = TrustFiles("", "ca.pem", "")
+        for server, words in (
+            (self.server, "wants TLS, then give --ca, or speaks another dialect."),
+            (FilesServer("h:1", files), "see whether it speaks another dialect."),
+            (FilesServer("unix:/s"), "see whether it speaks another dialect."),
+        ):
+            wanted = Sessions(self.reactor, server).some(1)
+            self.endpoint.pairs[-1].server.loseConnection()
+            self.endpoint.flush()
+            error = self.failureResultOf(wanted, ConnectionFailed).value
+            self.assertIn(words, error.sentence)
 
     def test_rate(self) -> None:
         """A rate holds for all that one command moves, whichever way."""

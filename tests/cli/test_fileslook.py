@@ -230,9 +230,10 @@ class RemoveTests(LookCase):
         self.console = Console(near, self.stdout, self.questions.append, self.signals)
 
     def test_one(self) -> None:
-        """A file and an empty directory go, and a full one does not."""
+        """A file and an empty directory go, and a full one does not: how it would is told."""
         self.serve("d/a", b"hello")
-        self.failureResultOf(self.remove("/d"), Conflict)
+        error = self.failureResultOf(self.remove("/d"), Conflict).value
+        self.assertIn("h:1:/d is a directory that is not empty; give -r", error.sentence)
         self.assertEqual(self.successResultOf(self.remove("/d/a")), 0)
         self.assertEqual(self.successResultOf(self.remove("/d")), 0)
         self.assertEqual(self.names(), [])
@@ -249,10 +250,41 @@ class RemoveTests(LookCase):
         self.assertEqual((self.screen.out, self.screen.err), (b"", ""))
 
     def test_root(self) -> None:
-        """Of the root all that is in it goes."""
+        """All that a server has is not removed, however that is written."""
         self.serve("d/a", b"1")
-        self.assertEqual(self.successResultOf(self.remove("/", recursive=True, yes=True)), 0)
-        self.assertEqual(self.names(), [])
+        for name in ("/", "//", "/."):
+            for yes in (False, True):
+                error = self.failureResultOf(
+                    self.remove(name, recursive=True, yes=yes), ConfigurationError
+                ).value
+                self.assertIn("all that the server has, which is not removed", error.sentence)
+        self.assertEqual(self.names("d"), [b"a"])
+
+    def test_held(self) -> None:
+        """Of a directory that holds what no list shows it is said what to do; of those above it,
+        that they are not empty."""
+        self.serve("d/e/a", b"1")
+        real = self.store.remove
+
+        def guarded(parts: tuple[bytes, ...], *more: bool) -> None:
+            if parts == (b"d", b"e"):
+                raise Conflict("'e' is a directory that is not empty.")
+            real(parts, *more)
+
+        self.patch(self.store, "remove", guarded)
+        done = self.remove("/d", recursive=True, yes=True)
+        self.assertEqual(self.successResultOf(done), INCOMPLETE)
+        self.assertIn("netsuite: e: It holds what is not", self.screen.err)
+        self.assertIn("remove that on the server.", self.screen.err)
+
+        def held(parts: tuple[bytes, ...], *more: bool) -> None:
+            raise Conflict("'f' is a directory that is not empty.")
+
+        self.patch(self.store, "remove", held)
+        self.store.makeDirectory((b"f",), None, False)
+        done = self.remove("/f", recursive=True, yes=True)
+        self.assertEqual(self.successResultOf(done), INCOMPLETE)
+        self.assertIn("netsuite: /f: It holds what is not", self.screen.err)
 
     def test_asks(self) -> None:
         """A person is asked before a tree goes, and without one none does."""
@@ -280,6 +312,7 @@ class RemoveTests(LookCase):
         self.go(done)
         self.assertEqual(self.successResultOf(done), 130)
         self.assertEqual(self.names("d/a"), [b"b"])
+        self.assertEqual(self.screen.err, "netsuite: broken off; nothing was begun.\n")
 
     def test_incomplete(self) -> None:
         """What cannot be removed is told, and the rest goes."""
@@ -341,6 +374,19 @@ class RenameTests(LookCase):
         self.assertEqual(self.successResultOf(self.rename("/d/a", "/d/b")), 0)
         self.assertEqual(self.served("d/b"), b"a")
         self.failureResultOf(self.rename("/d/a", "/c"), NotFound)
+
+    def test_renameOnto(self) -> None:
+        """Who names a directory without a slash is told how to move something into it."""
+        self.serve("d/a", b"a")
+        self.serve("b", b"b")
+        for clobber in (True, False):
+            error = self.failureResultOf(self.rename("/b", "/d", clobber), Conflict).value
+            self.assertEqual(
+                error.sentence,
+                "h:1:/d is a directory; write h:1:/d/ to move it into that directory.",
+            )
+        error = self.failureResultOf(self.rename("/b", "/d/a", False), Conflict).value
+        self.assertIn("h:1 says", error.sentence)
 
     def test_renameInto(self) -> None:
         """Whether the file is not there, or the directory for it, is told."""

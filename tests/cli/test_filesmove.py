@@ -76,6 +76,20 @@ class GetTests(FilesCase):
             os.remove(path)
         self.assertEqual((self.screen.out, self.screen.err), (b"", ""))
 
+    def test_special(self) -> None:
+        """What no file replaces is told as what it is, before anything is asked for."""
+        self.serve("a", b"hello")
+        os.mkfifo("fifo")
+        os.symlink("nowhere", "link")
+        for local, words in (
+            ("/dev/null", "is no regular file, and none replaces it; give - and let standard"),
+            ("fifo", "- > fifo"),
+            ("link", "'link' is a symbolic link, which no file replaces; choose another name"),
+        ):
+            error = self.failureResultOf(self.get("/a", local), Conflict).value
+            self.assertIn(words, error.sentence)
+        self.assertEqual(sorted(os.listdir(".")), ["fifo", "link"])
+
     def test_large(self) -> None:
         """A file of many chunks comes whole, over several connections, too, and not over more than
         it is worth."""

@@ -64,6 +64,50 @@ class PutTests(FilesCase):
             )
         self.assertEqual((self.screen.out, self.screen.err), (b"", ""))
 
+    def test_unasked(self) -> None:
+        """What is at the server is looked at only if the file cannot be put there: who may write
+        need not be allowed to look."""
+        self.serve("d/x", b"x")
+        self.write("a", b"hello")
+        asked: list[object] = []
+        real = filesmanner.lookAt
+
+        def look(work: Any, session: Any, remote: Any) -> Any:
+            asked.append(remote)
+            return real(work, session, remote)
+
+        self.patch(filesmanner, "lookAt", look)
+        for name in ("/b", "/d/x", "/d/"):
+            self.assertEqual(self.successResultOf(self.put("a", name)), 0)
+        self.assertEqual(asked, [])
+        self.assertEqual(self.successResultOf(self.put("a", "/d")), 0)
+        self.assertEqual(asked, [self.at("/d")])
+        self.assertEqual(self.names("d"), [b"a", b"x"])
+        done = self.put("a", "/b", manner=Manner(clobber=False))
+        self.failureResultOf(done, Conflict)
+
+    def test_belowFile(self) -> None:
+        """Where a file stands in the place of a directory it is named."""
+        self.serve("d/x", b"x")
+        self.write("a", b"hello")
+        for name in ("/d/x/a", "/d/x/y/z/a", "/d/x/"):
+            error = self.failureResultOf(self.put("a", name), Conflict).value
+            self.assertEqual(
+                error.sentence, "h:1:/d/x is a file, and no directory; give a directory."
+            )
+
+    def test_unreadable(self) -> None:
+        """A file of this end that cannot be read is named as it was given."""
+        self.write("o/secret", b"hello")
+        refused = Denied("'/secret' needs a permission that the account of this program lacks.")
+
+        def denied(*_: object, **__: object) -> Deferred[Any]:
+            return fail(refused)
+
+        self.patch(filesmove, "putFile", denied)
+        error = self.failureResultOf(self.put("o/secret", "/a"), Denied).value
+        self.assertTrue(error.sentence.startswith("'o/secret' needs a permission"), error.sentence)
+
     def test_large(self) -> None:
         """A file of many chunks goes whole, over several connections, too."""
         self.write("a", LARGE)
@@ -130,6 +174,9 @@ class PutTests(FilesCase):
         done = self.put("a", "/a", manner=Manner(replaces=digestOf(b"other")))
         self.failureResultOf(done, Conflict)
         self.assertEqual(self.served("a"), b"old")
+        done = self.put("a", "/no", manner=Manner(replaces=digestOf(b"old")))
+        error = self.failureResultOf(done, NotFound).value
+        self.assertIn("There is no file h:1:/no to replace", error.sentence)
         done = self.put("a", "/a", manner=Manner(replaces=digestOf(b"old")))
         self.assertEqual(self.successResultOf(done), 0)
         self.assertEqual(self.served("a"), b"new")

@@ -20,11 +20,12 @@ from twisted_netsuite.cli.filesmanner import INCOMPLETE, KEPT, MAX_TOLD, Manner
 from twisted_netsuite.cli.filesrun import Console
 from twisted_netsuite.cli.filessummary import LINES, inPieces, nameInJson
 from twisted_netsuite.cli.filestree import DECLINED, Comparison, getTree, putTrees, syncTree
-from twisted_netsuite.errors import ConfigurationError, Conflict, ConnectionFailed, NotFound
+from twisted_netsuite.errors import ConfigurationError, Conflict, ConnectionFailed, Denied, NotFound
 from twisted_netsuite.files import sync as syncing
 from twisted_netsuite.files.digests import CHUNK
 from twisted_netsuite.files.entries import TreeEntry
 from twisted_netsuite.files.plan import Plan
+from twisted_netsuite.files.progress import Failed, Outcome, TreeIncomplete
 from twisted_netsuite.files.quota import KEEP
 
 MANNER = Manner()
@@ -235,6 +236,52 @@ class SyncTests(TreeCase):
             self.assertEqual((len(tries), len(self.questions)), (2, asked))
             self.assertEqual(self.there("t"), {"x": b"hello"})
 
+    def test_interruptedQuestion(self) -> None:
+        """Who breaks off at the question is told that nothing was begun."""
+        self.write("a/x", b"hello")
+        self.serve("t/y", b"1")
+        self.atTerminal(b"")
+        done = self.sync("a", "/t", delete=True)
+        self.assertNoResult(done)
+        self.signals.post(signal.SIGINT)
+        self.go(done)
+        self.assertEqual(self.successResultOf(done), 130)
+        self.assertEqual(self.screen.err, "netsuite: broken off; nothing was begun.\n")
+        self.assertEqual(self.there("t"), {"y": b"1"})
+
+    def test_held(self) -> None:
+        """A directory that holds what is not transferred is not removed, and that is said; of those
+        above it, that they are not empty."""
+        self.serve("t/x", b"1")
+        os.makedirs("b/d/e")
+        os.symlink("x", "b/d/e/link")
+        done = self.sync("b", "/t", sending=False, delete=True, yes=True)
+        self.assertEqual(self.successResultOf(done), INCOMPLETE)
+        self.assertIn(
+            "netsuite: d/e: It holds what is not transferred (links, devices), or what has just "
+            "come; remove that on this machine.",
+            self.screen.err,
+        )
+        self.assertIn("d' is a directory that is not empty", self.screen.err)
+        self.assertTrue(os.path.islink("b/d/e/link"))
+
+    def test_unreadable(self) -> None:
+        """A file of this end that cannot be read is named as it was given."""
+        os.mkdir("b")
+        for local, known, told in (
+            ("a", "'/a/d/x' lacks it.", "'a/d/x' lacks it."),
+            ("b", "'/d/x' lacks it.", "'b/d/x' lacks it."),
+            ("b", "h:1 says: '/d/x' lacks it.", "h:1 says: '/d/x' lacks it."),
+        ):
+            outcome = Outcome(Plan(), failed=1)
+            outcome.failures = [Failed(b"d/x", Denied(known))]
+            failed = TreeIncomplete("Some failed.", outcome)
+            self.patch(filestree, "sync", lambda *_, failed=failed, **__: fail(failed))
+            before = len(self.screen.err)
+            done = self.sync(local, "/t", sending=False)
+            self.assertEqual(self.successResultOf(done), INCOMPLETE)
+            self.assertEqual(self.screen.err[before:].splitlines()[0], f"netsuite: {told}")
+
     def test_nothingToDelete(self) -> None:
         """Nobody is asked when there is nothing to remove."""
         self.write("a/x", b"hello")
@@ -274,7 +321,8 @@ class SyncTests(TreeCase):
         self.failureResultOf(self.sync("file", "/t"), Conflict)
         self.failureResultOf(self.sync("file", "/t", sending=False), Conflict)
         self.failureResultOf(self.sync("file/d", "/t", sending=False), Conflict)
-        self.failureResultOf(self.sync("b", "/no", sending=False), NotFound)
+        error = self.failureResultOf(self.sync("b", "/no", sending=False), NotFound).value
+        self.assertEqual(error.sentence, "There is no directory 'h:1:/no'.")
         self.assertEqual(os.listdir("."), ["file"])
         self.assertEqual(self.there("t"), {"x": b"1"})
 
@@ -407,7 +455,7 @@ class GetTests(TreeCase):
         os.makedirs("d/x")
         self.assertEqual(self.get("/x", dryRun=True), 0)
         self.assertEqual(self.get("/x", dryRun=True, manner=Manner(clobber=False)), 0)
-        self.assertEqual(self.get("/x", "d", dryRun=True), 0)
+        self.assertEqual(self.get("/x", "d", dryRun=True), INCOMPLETE)
         replaced, clash = self.screen.out.decode().splitlines()
         self.assertRegex(replaced, r"^>f\.\.t[p.]\.\.\.\.\. x$")
         self.assertTrue(clash.startswith("!conflict   x: a file where"), clash)
@@ -475,6 +523,18 @@ class PutTests(TreeCase):
         self.assertEqual(self.put("a", "b", "z", "/t"), INCOMPLETE)
         self.assertEqual(self.there("t"), {"a/x": b"1", "b/x": b"hello", "z": b"world"})
 
+    def test_makes(self) -> None:
+        """The directory that files go to is made for them, too, and nothing else is."""
+        self.write("y", b"hello")
+        self.write("z", b"world")
+        self.assertEqual(self.put("y", "z", "/t/u", dryRun=True), 0)
+        self.assertEqual(self.names(), [])
+        for _ in range(2):
+            self.assertEqual(self.put("y", "z", "/t/u"), 0)
+            self.assertEqual(self.there("t/u"), {"y": b"hello", "z": b"world"})
+        self.assertEqual(self.put("y", "/v/"), 0)
+        self.assertEqual(self.there("v"), {"y": b"hello"})
+
     def test_file(self) -> None:
         """One file is put as without -r."""
         self.write("x", b"hello")
@@ -513,8 +573,14 @@ class PutTests(TreeCase):
         top, inside, file = self.screen.out.decode().splitlines()
         self.assertRegex(file, r"^<f\.st[p.]\.\.\.\.\. z$")
         self.assertEqual([top, inside], ["cd+++++++++ ./", "<f+++++++++ x"])
+        self.serve("u/z/w", b"1")
+        self.assertEqual(self.put("z", "a", "/u", dryRun=True), INCOMPLETE)
+        self.assertIn("!conflict   z: a file where", self.screen.out.decode())
+        self.store.remove((b"u", b"z", b"w"))
+        self.store.remove((b"u", b"z"))
+        self.store.remove((b"u",))
         self.assertEqual(self.put("z", "/new", dryRun=True), 0)
-        self.assertEqual(self.screen.out.decode().splitlines()[3], "<f+++++++++ new")
+        self.assertEqual(self.screen.out.decode().splitlines()[-1], "<f+++++++++ new")
         self.assertEqual(self.there(), {"t/z": b"1"})
         failing = self.start(
             putTrees(

@@ -12,7 +12,15 @@ import threading
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli.terminal import Screen
-from twisted_netsuite.cli.progress import Progress, isSeen, rateText, shownFile, sizeText
+from twisted_netsuite.cli.progress import (
+    LEAP,
+    Progress,
+    isSeen,
+    rateText,
+    shownFile,
+    sizeText,
+    wholeText,
+)
 from twisted_netsuite.errors import Conflict
 
 
@@ -64,6 +72,15 @@ class ProgressTests(SynchronousTestCase):
         self.assertEqual(self.terminal.line(), "")
         self.assertNotIn("\n", self.terminal.getvalue())
 
+    def test_leap(self) -> None:
+        """What was there before is on the line, and counts for no rate."""
+        with self.progress as progress:
+            progress.begin(b"a", 400 * LEAP)
+            progress.moved(300 * LEAP)
+            line = self.terminal.line()
+            self.assertIn("300M/400M", line)
+            self.assertNotRegex(line, r"[1-9][0-9.]*[kMGT]?B/s")
+
     def test_unknown(self) -> None:
         """What has no known size has its bytes on the line."""
         with self.progress as progress:
@@ -86,6 +103,15 @@ class ProgressTests(SynchronousTestCase):
             progress.moved(1000)
             self.assertTrue(self.terminal.line().startswith("3/3 files:  67%|"))
         self.assertEqual(self.terminal.line(), "")
+
+    def test_whole(self) -> None:
+        """Of a file that was there in part it is told how much has moved, and its rate is that of
+        this."""
+        self.assertEqual(
+            wholeText(4 * LEAP, LEAP, "came", 2.0),
+            "4.0 MiB, of which 1.0 MiB came in 2.0 s, 512.0 KiB/s",
+        )
+        self.assertEqual(wholeText(LEAP, LEAP, "came", 2.0), "1.0 MiB in 2.0 s, 512.0 KiB/s")
 
     def test_again(self) -> None:
         """What begins anew begins at nothing."""

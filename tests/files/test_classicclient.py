@@ -156,6 +156,12 @@ class BadServerTests(ClientCase):
             sentence, _ = self.refused(ProtocolError, words)
             self.assertIn(repr(words), sentence)
 
+    def test_native(self) -> None:
+        """Of a server of the native dialect it is said that it is one."""
+        for length in (b"\0\0\0\x6a\x84", b"\0\0\1\0\x83"):
+            sentence, _ = self.refused(ProtocolError, length + b"\xa4type\xa5error\xa4code")
+            self.assertEqual(sentence, "The server speaks the native dialect; leave --dialect out.")
+
     def test_endlessReply(self) -> None:
         """A server that never stops talking instead of a size is not listened to for ever."""
         sentence, _ = self.refused(ProtocolError, b"9" * 100_000)

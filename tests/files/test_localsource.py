@@ -232,6 +232,18 @@ class AttributesTests(SourceCase):
         os.chmod(self.path, 0o7754)
         self.assertEqual(attributesOf(os.stat(self.path)).mode, 0o754)
 
+    def test_room(self) -> None:
+        """Of a large file that has holes it is told how much room it takes, of others not."""
+        found = []
+        for data, size in ((b"x" * 4096, 64 * CHUNK), (b"x" * 2 * CHUNK, 2 * CHUNK), (b"x", CHUNK)):
+            with open(self.path, "wb") as file:
+                file.write(data)
+                file.truncate(size)
+            found.append(attributesOf(os.stat(self.path)).room)
+        assert found[0] is not None
+        self.assertLess(found[0], CHUNK)
+        self.assertEqual(found[1:], [None, None])
+
     def test_directory(self) -> None:
         """A directory has no size, and another version once something is made in it."""
         path = os.path.abspath(self.mktemp())

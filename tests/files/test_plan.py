@@ -308,7 +308,7 @@ class IntakeTests(SynchronousTestCase):
 
     def test_entry(self) -> None:
         """What a peer tells of an entry is what it gets back."""
-        facts = Facts(size=3, mtime=T, mode=0o640, version=b"v" * 16)
+        facts = Facts(size=3, mtime=T, mode=0o640, version=b"v" * 16, room=2)
         (entry,) = Intake().take([Listed(name=b"x", facts=facts, digest=b"d" * 32)])
         self.assertEqual((entry.facts, entry.digest, entry.parts), (facts, b"d" * 32, (b"x",)))
         self.assertEqual(folder(b"").parts, ())

@@ -427,6 +427,10 @@ class GetLargeTests(TransferTestCase):
         told = self.failure(getting, StorageFailed)
         self.assertIn(f"'f' needs {len(LARGE)} bytes more, and the disk has", told)
         self.assertEqual((os.listdir(top), self.records(Get)), ([], []))
+        # What has holes needs no more room than it says.
+        known = facts(len(LARGE), room=CHUNK)
+        self.successResultOf(self.get(facts=known))
+        self.assertEqual([each.room for each in self.store.wanted], [CHUNK])
 
     def partial(self, *have: int, **options: Any) -> None:
         """Leave some chunks of an earlier try."""

@@ -20,7 +20,6 @@ from twisted_netsuite.cli.filesoptions import (
     Reach,
     given,
     moving,
-    movingTrees,
     reaching,
     runNow,
 )
@@ -78,35 +77,33 @@ _TREES_ONLY = {
 }
 
 
-def _telling(*dryRun: str) -> Callable[[Any], Any]:
+def _telling(command: Any) -> Any:
     """
     Add what says which names of trees are taken, and who is told what.
 
-    @param dryRun: the names of the option that does nothing.
-    @return: takes a L{_RulesCommand} before it is one.
+    @param command: a L{_RulesCommand} before it is one.
+    @return: the same.
     """
-
-    def added(command: Any) -> Any:
-        for option in (
-            click.option(
-                "--include",
-                metavar="PATTERN",
-                multiple=True,
-                help="But take these, if it is given before.",
-            ),
-            click.option(
-                "--exclude",
-                metavar="PATTERN",
-                multiple=True,
-                help="Leave out names, such as '*.o' or /tmp/.",
-            ),
-            JSON,
-            click.option(*dryRun, is_flag=True, help="Tell what would be done, and do nothing."),
-        ):
-            command = option(command)
-        return command
-
-    return added
+    for option in (
+        click.option(
+            "--include",
+            metavar="PATTERN",
+            multiple=True,
+            help="But take these, if it is given before.",
+        ),
+        click.option(
+            "--exclude",
+            metavar="PATTERN",
+            multiple=True,
+            help="Leave out names, such as '*.o' or /tmp/.",
+        ),
+        JSON,
+        click.option(
+            "-n", "--dry-run", is_flag=True, help="Tell what would be done, and do nothing."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def _rules() -> tuple[tuple[bool, bytes], ...]:
@@ -138,7 +135,7 @@ def _refuseNoResume() -> None:
     help="What the server speaks.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Get a directory and all below it.")
-@_telling("--dry-run")
+@_telling
 @PRESERVE
 @moving
 @reaching
@@ -196,7 +193,7 @@ def get(
 @click.command(cls=_RulesCommand)
 @click.argument("words", metavar="LOCAL... ADDRESS:/REMOTE", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="Put directories and all below them.")
-@_telling("--dry-run")
+@_telling
 @PRESERVE
 @click.option(
     "--if-unchanged",
@@ -260,8 +257,8 @@ def put(
 @click.option("--delete", is_flag=True, help="Remove what only TARGET has; asks before.")
 @YES
 @click.option("-c", "--checksum", is_flag=True, help="Compare contents, and not times.")
-@_telling("-n", "--dry-run")
-@movingTrees
+@_telling
+@moving
 @reaching
 def sync(
     source: str,

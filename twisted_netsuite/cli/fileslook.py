@@ -21,6 +21,7 @@ from twisted_netsuite.cli.filesmanner import (
     INCOMPLETE,
     MAX_TOLD,
     counted,
+    isDirectory,
     lookAt,
     tellFailures,
 )
@@ -30,11 +31,12 @@ from twisted_netsuite.cli.filessummary import nameInJson
 from twisted_netsuite.cli.filestree import DECLINED, ask
 from twisted_netsuite.cli.progress import sizeText
 from twisted_netsuite.cli.run import say, writeOut
-from twisted_netsuite.errors import ConfigurationError, NetsuiteError, NotFound
+from twisted_netsuite.errors import ConfigurationError, Conflict, NetsuiteError, NotFound
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.flights import Flights, itsOwn
+from twisted_netsuite.files.localtree import heldText
 from twisted_netsuite.files.messages import Facts, Listed
-from twisted_netsuite.files.names import MAX_NAME
+from twisted_netsuite.files.names import MAX_NAME, split
 from twisted_netsuite.wire.text import decodeText
 
 _SECOND = 1_000_000_000
@@ -156,7 +158,14 @@ async def remove(
     @param yes: whether that is done without asking.
     @param console: what this process has.
     @return: the exit status.
+    @raise ConfigurationError: when it is all that the server has, or nobody can be asked.
     """
+    # One slash too early is easily typed, and nothing brings all of it back.
+    if recursive and not split(remote.name):
+        raise ConfigurationError(
+            f"{remote} is all that the server has, which is not removed; name what is in it, such "
+            f"as {remote.within(b'photos')}."
+        )
     if recursive and not yes and not os.isatty(console.stdin):
         raise ConfigurationError(
             "Nobody is here to be asked whether all of that may be removed; give --yes if it may."
@@ -195,6 +204,12 @@ async def rename(
         question = session.rename(remote.name, target.name, clobber=clobber)
         try:
             await work.sessions.answer(question)
+        except Conflict as error:
+            if to.isInto or not await isDirectory(work, session, to):
+                raise
+            raise Conflict(
+                f"{to} is a directory; write {to}/ to move it into that directory."
+            ) from error
         except NotFound as error:
             # The server names what is to be; what is not there is that which is moved, or a
             # directory above its new name.
@@ -253,11 +268,21 @@ class _Removing:
         self._yes = yes
         self._removed = self._failed = 0
         self._failures: list[tuple[str, str]] = []
+        # Directories in which something is left that could not be removed.
+        self._holding: set[bytes] = set()
 
     async def one(self) -> int:
         """Remove a file, or an empty directory."""
-        session = await self._work.sessions.one()
-        await self._work.sessions.answer(session.remove(self._remote.name))
+        work, remote = self._work, self._remote
+        session = await work.sessions.one()
+        try:
+            await work.sessions.answer(session.remove(remote.name))
+        except Conflict as error:
+            if not (split(remote.name) and await isDirectory(work, session, remote)):
+                raise
+            raise Conflict(
+                f"{remote} is a directory that is not empty; give -r to remove all of it."
+            ) from error
         return 0
 
     async def tree(self) -> int:
@@ -277,7 +302,7 @@ class _Removing:
         directories.sort(key=_depth, reverse=True)
         for _, level in groupby(directories, key=_depth):
             await self._all(session, list(level))
-        if remote.last and not self._failed:
+        if not self._failed:
             await self._all(session, [b""])
         tellFailures(self._failures, self._failed)
         if self._failed:
@@ -305,9 +330,15 @@ class _Removing:
             self._removed += 1
             return
         error: NetsuiteError = itsOwn(result)
+        sentence = error.sentence
+        if isinstance(error, Conflict) and name not in self._holding:
+            # All went that was told to be in it.
+            sentence = heldText("the server")
+        if name:
+            self._holding.add(name.rpartition(b"/")[0])
         self._failed += 1
         if len(self._failures) < MAX_TOLD:
-            self._failures.append((shownName(name), error.sentence))
+            self._failures.append((shownName(name or self._remote.name), sentence))
 
 
 def _depth(name: bytes) -> int:

@@ -13,19 +13,20 @@ from typing import TypeVar, cast
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_netsuite.cli.filesplaces import Remote
+from twisted_netsuite.cli.filesplaces import Remote, shownName
 from twisted_netsuite.cli.filesrun import Work
 from twisted_netsuite.cli.run import say
-from twisted_netsuite.errors import ConnectionFailed, Denied, NetsuiteError, TimedOut
+from twisted_netsuite.errors import ConnectionFailed, Denied, NetsuiteError, NotFound, TimedOut
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.digests import CHUNK
 from twisted_netsuite.files.flights import inThread
 from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.messages import Facts
-from twisted_netsuite.files.names import Parts
+from twisted_netsuite.files.names import Parts, join
 from twisted_netsuite.files.transfer import retrying
 
 T = TypeVar("T")
+E = TypeVar("E", bound=NetsuiteError)
 
 #: Bytes of a file for each further connection that it is worth: with fewer it takes longer to
 #: connect than to send them.
@@ -156,9 +157,25 @@ def tellFailures(failures: Sequence[tuple[str, str]], count: int) -> None:
     """
     for name, sentence in failures[:MAX_TOLD]:
         # Many sentences name the file themselves, in quotes: a short name is in many words.
-        say(sentence if f"'{name}'" in sentence else f"{name}: {sentence}")
+        names = f"'{name}'" in sentence or f"/{name}'" in sentence
+        say(sentence if names else f"{name}: {sentence}")
     if count > MAX_TOLD:
         say(f"{count - MAX_TOLD} more failed.")
+
+
+def asGiven(error: E, parts: Parts, path: bytes) -> E:
+    """
+    Name a file of this end as it was given: the store that it is in knows it from its own top on.
+
+    @param error: what a store here, or a server, has said.
+    @param parts: its name in the store.
+    @param path: what it was given as.
+    @return: the same in these words; what a server says begins with who that is.
+    """
+    known = f"'{shownName(join(parts))}'"
+    if not error.sentence.startswith(known):
+        return error
+    return type(error)(f"'{shownName(path)}'{error.sentence[len(known) :]}")
 
 
 def counted(count: int, what: str) -> str:
@@ -181,6 +198,22 @@ def worthwhile(most: int, size: int | None) -> int:
     @return: at least one.
     """
     return most if size is None else max(1, min(most, size // WORTH_CONNECTING))
+
+
+async def isDirectory(work: Work, session: FilesSession, remote: Remote) -> bool:
+    """
+    Find out whether something at a server is a directory.
+
+    @param work: has the sessions.
+    @param session: is asked.
+    @param remote: which.
+    @return: whether it is, as far as one may know.
+    """
+    try:
+        facts = await lookAt(work, session, remote)
+    except NotFound:
+        return False
+    return facts is not None and facts.directory
 
 
 async def lookAt(work: Work, session: FilesSession, remote: Remote) -> Facts | None:

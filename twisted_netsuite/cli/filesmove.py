@@ -5,30 +5,32 @@ C{netsuite get} and C{netsuite put} in the native dialect, for files; trees are 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from twisted_netsuite.cli.fileslocal import into, localOf, shownBase, sizeOf, storeOf, targetPath
 from twisted_netsuite.cli.filesmanner import (
     DROPPED,
     INCOMPLETE,
     MAX_TOLD,
     Manner,
+    asGiven,
     counted,
+    isDirectory,
     lookAt,
     repeated,
     tellFailures,
     tidy,
     worthwhile,
 )
-from twisted_netsuite.cli.filesplaces import Remote, shownName
+from twisted_netsuite.cli.filesplaces import Remote
 from twisted_netsuite.cli.filesrun import BROKEN_PIPE, STANDARD, Console, FilesServer, Work
 from twisted_netsuite.cli.filesspool import spool, spoolFile
 from twisted_netsuite.cli.filessummary import Summary
-from twisted_netsuite.cli.progress import rateText, shownFile, sizeText
+from twisted_netsuite.cli.progress import rateText, shownFile, sizeText, wholeText
 from twisted_netsuite.cli.run import say
 from twisted_netsuite.cli.streams import OutputDescriptor
 from twisted_netsuite.errors import (
@@ -41,10 +43,9 @@ from twisted_netsuite.errors import (
 )
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.flights import Flights, itsOwn
-from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.messages import Facts
+from twisted_netsuite.files.names import join, split
 from twisted_netsuite.files.progress import MAX_FAILURES
-from twisted_netsuite.files.root import Root
 from twisted_netsuite.files.transfer import Got, Local, Sent, getFile, getStream, putFile
 
 #: Times that a file that has changed while it came is got once more; one that changes all the time
@@ -144,8 +145,8 @@ class Getting:
         if self._asJson:
             Summary(1, got.moved, seconds=seconds).write([])
         elif work.progress.isShown:
-            took = rateText(got.moved, seconds)
-            say(f"{shownFile(remote.last)}: {sizeText(got.facts.size)} in {took}.")
+            told = wholeText(got.facts.size, got.moved, "came", seconds)
+            say(f"{shownFile(remote.last)}: {told}.")
         return 0
 
     async def _toFile(self, remote: Remote, facts: Facts | None, path: bytes) -> Got:
@@ -255,34 +256,38 @@ class Putting:
                     "the name of a file."
                 )
             return await self._input(remote)
-        places, sizes = await self.places(paths, remote)
+        # Who cannot be reached at all is not tried again and again.
+        await self._work.sessions.one()
+        sizes = [sizeOf(path) for path in paths]
         if len(paths) == 1:
-            return await self._one(paths[0], shownBase(paths[0]), places[0], sizes[0])
-        return await self._many(list(zip(paths, places, strict=True)), sizes)
+            return await self._alone(paths[0], remote, sizes[0])
+        return await self._many([(path, into(remote, path)) for path in paths], sizes)
 
-    async def places(self, paths: Sequence[str], remote: Remote) -> tuple[list[Remote], list[int]]:
+    async def places(self, paths: Sequence[str], remote: Remote) -> list[Remote]:
         """
-        Find out where files go.
+        Find out where files go, for who only tells that.
 
         @param paths: files of this end.
         @param remote: what one is to be there, or the directory for them.
-        @return: what each is to be there, and its bytes.
+        @return: what each is to be there.
         """
-        session = await self._work.sessions.one()
-        sizes = [sizeOf(path) for path in paths]
-        if len(paths) == 1:
-            return [await self._targetOf(session, paths[0], remote)], sizes
-        return [into(remote, path) for path in paths], sizes
+        work = self._work
+        isInto = remote.isInto or len(paths) > 1
+        if isInto or await isDirectory(work, await work.sessions.one(), remote):
+            return [into(remote, path) for path in paths]
+        return [remote]
 
-    async def _targetOf(self, session: FilesSession, path: str, remote: Remote) -> Remote:
-        """Find out whether a name is that of a directory."""
-        if remote.isInto:
-            return into(remote, path)
-        try:
-            facts = await lookAt(self._work, session, remote)
-        except NotFound:
-            return remote
-        return into(remote, path) if facts is not None and facts.directory else remote
+    async def _alone(self, path: str, remote: Remote, size: int) -> int:
+        """Put one file, into a directory if that has the name."""
+        name, work = shownBase(path), self._work
+        if not remote.isInto:
+            # Only who may not put it there asks what is there: to look is not allowed to everybody.
+            try:
+                return await self._one(path, name, remote, size)
+            except (Conflict, Denied):
+                if not await isDirectory(work, await work.sessions.one(), remote):
+                    raise
+        return await self._one(path, name, into(remote, path), size)
 
     async def _input(self, remote: Remote) -> int:
         with spoolFile() as file:
@@ -301,8 +306,7 @@ class Putting:
         if self._asJson:
             Summary(1, sent.moved, seconds=seconds).write([])
         elif progress.isShown:
-            took = rateText(sent.moved, seconds)
-            say(f"{shownFile(name)}: {sizeText(sent.size)} in {took}.")
+            say(f"{shownFile(name)}: {wholeText(sent.size, sent.moved, 'went', seconds)}.")
         return 0
 
     async def _many(self, pairs: Sequence[tuple[str, Remote]], sizes: Sequence[int]) -> int:
@@ -374,101 +378,37 @@ class Putting:
             if not os.path.exists(path):
                 raise
             # The server names what is to be; what is not there is above it.
+            if file := await self._fileAbove(remote):
+                raise Conflict(f"{file} is a file, and no directory; give a directory.") from error
             raise NotFound(
                 f"There is no directory for {remote}; make it with netsuite mkdir -p."
             ) from error
+        except Conflict as error:
+            if manner.replaces is not None and await self._isMissing(remote):
+                raise NotFound(
+                    f"There is no file {remote} to replace; leave --if-unchanged out to make it."
+                ) from error
+            raise
+        except Denied as error:
+            raise asGiven(error, local.parts, os.fsencode(path)) from error
         finally:
             local.store.close()
 
+    async def _fileAbove(self, remote: Remote) -> Remote | None:
+        """Find the file that is in the place of a directory."""
+        parts = split(remote.name)
+        for count in range(len(parts) - 1, 0, -1):
+            above = Remote(remote.address, join(parts[:count]))
+            if await self._isMissing(above):
+                continue
+            session = await self._work.sessions.one()
+            facts = await lookAt(self._work, session, above)
+            return above if facts is not None and not facts.directory else None
+        return None
 
-def targetPath(local: str, remote: Remote) -> bytes:
-    """
-    Find out where a file goes at this end.
-
-    @param local: a file or a directory; empty is this directory.
-    @param remote: the file; its own name is taken in a directory.
-    @return: its path.
-    @raise ConfigurationError: when no file can be there.
-    """
-    path = os.fsencode(local or ".")
-    if os.path.isdir(path):
-        if not remote.last:
-            raise ConfigurationError(f"{remote} is a directory; give -r to get all of it.")
-        if remote.last == b"..":
-            raise ConfigurationError(f"{remote} names no file; give the name of one.")
-        return os.path.join(path, remote.last)
-    directory = os.path.dirname(path) or b"."
-    if path.endswith(b"/") or not os.path.isdir(directory):
-        missing = shownName(path if path.endswith(b"/") else directory)
-        raise ConfigurationError(f"There is no directory '{missing}'; make it first.")
-    return path
-
-
-def localOf(work: Work, path: bytes) -> Local:
-    """
-    Take a path for a transfer.
-
-    @param work: has the disk.
-    @param path: of a file; its directory exists.
-    @return: the file, in a store that the caller closes.
-    @raise ConfigurationError: when its directory cannot be opened.
-    """
-    store, name = storeOf(path)
-    return Local(store, (name,), work.disk)
-
-
-def storeOf(path: bytes) -> tuple[LocalStore, bytes]:
-    """
-    Open the directory of a file.
-
-    @param path: of the file.
-    @return: a store, to be closed, and the name of the file in it.
-    @raise ConfigurationError: when the directory cannot be opened.
-    """
-    directory, name = os.path.split(path)
-    return LocalStore(Root(os.fsdecode(directory or b"."))), name
-
-
-def into(remote: Remote, path: str) -> Remote:
-    """
-    Name a file of this end in a directory of the server.
-
-    @param remote: the directory.
-    @param path: the file.
-    @return: where it is to be.
-    """
-    return remote.within(shownBase(path))
-
-
-def shownBase(path: str) -> bytes:
-    """
-    Tell the own name of a file.
-
-    @param path: as it was given.
-    @return: its last part.
-    """
-    return os.fsencode(os.path.basename(path))
-
-
-def sizeOf(path: str) -> int:
-    """
-    Look at a file that is to be sent.
-
-    @param path: of this end.
-    @return: its bytes.
-    @raise NotFound: when there is none.
-    @raise ConfigurationError: when it is a directory.
-    @raise Conflict: when it is something else.
-    """
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"There is no file {path!r} here.") from error
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", "") or str(error)).lower()
-        raise Denied(f"The file {path!r} cannot be read: {reason}.") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise ConfigurationError(f"{path!r} is a directory; give -r to put all of it.")
-    if not stat.S_ISREG(status.st_mode):
-        raise Conflict(f"{path!r} is no regular file; give - and let it be standard input.")
-    return status.st_size
+    async def _isMissing(self, remote: Remote) -> bool:
+        try:
+            await lookAt(self._work, await self._work.sessions.one(), remote)
+        except NotFound:
+            return True
+        return False

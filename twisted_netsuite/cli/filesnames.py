@@ -106,7 +106,7 @@ def rm(place: str, recursive: bool, yes: bool, reach: Reach) -> NoReturn:
 @click.command()
 @click.argument("place", metavar="ADDRESS:/REMOTE")
 @click.argument("to", metavar="/NAME")
-@click.option("-n", "--no-clobber", is_flag=True, help="Replace no file.")
+@click.option("--no-clobber", is_flag=True, help="Replace no file.")
 @reaching
 def mv(place: str, to: str, no_clobber: bool, reach: Reach) -> NoReturn:
     """Give a file or directory another name at the same server.

@@ -5,7 +5,6 @@ What several commands for files take: how they reach a server, and how they move
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,29 +31,37 @@ MAX_RETRIES = 1000
 #: after which a peer that says nothing is taken for dead.
 MIN_RATE = 32 * 1024
 
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMG]?)", re.ASCII | re.IGNORECASE)
+#: A letter alone counts by 1024, as it does elsewhere; the others are those of policies.
+_UNITS: dict[str, int] = {
+    "": 1,
+    "B": 1,
+    **{unit: 1024**n for n, c in enumerate("KMG", 1) for unit in (c, c.lower(), f"{c}iB")},
+    **{unit: 1000**n for n, c in enumerate("KMG", 1) for unit in (f"{c}B", f"{c.lower()}B")},
+}
+_RATE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([A-Za-z]*)", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII | re.IGNORECASE)
 
 
 class Rate(click.ParamType[float]):
-    """Bytes a second, as 500K, 1.5M or 1G."""
+    """Bytes a second, as 500K, 1.5MiB or 20 MB; 0 for any number."""
 
     name = "rate"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Take a number, and perhaps a unit, each 1024 of the one before."""
+        """Take a number, and perhaps a unit."""
         if isinstance(value, float):
             return value
         found = _RATE.fullmatch(value)
-        rate = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
-        if not rate or math.isinf(rate):
+        if found is None or found[2] not in _UNITS:
             self.fail(
-                f"{value!r} is no rate; give bytes a second, as 500K, 1.5M or 1G.", param, ctx
+                f"{value!r} is no rate; give bytes a second, as 500K, 1.5MiB or 20MB, or 0 for any "
+                "number.",
+                param,
+                ctx,
             )
-        return rate
+        return float(found[1]) * _UNITS[found[2]]
 
 
 class Digest(click.ParamType[bytes]):
@@ -73,12 +80,11 @@ class Digest(click.ParamType[bytes]):
         return bytes.fromhex(value)
 
 
-def moving(command: Any, noClobber: tuple[str, ...] = ("-n", "--no-clobber")) -> Any:
+def moving(command: Any) -> Any:
     """
     Add what all commands have that move files.
 
     @param command: takes C{manner}, which makes a C{Manner}, and the C{rate} of L{reaching}.
-    @param noClobber: the names of the option that keeps files which are there.
     @return: the command.
     """
 
@@ -96,6 +102,7 @@ def moving(command: Any, noClobber: tuple[str, ...] = ("-n", "--no-clobber")) ->
         if_unchanged: bytes | None = None,
         **kwargs: Any,
     ) -> Any:
+        rate = rate or None
         if rate is not None and rate < MIN_RATE * connections:
             least = MIN_RATE * connections // 1024
             raise click.UsageError(
@@ -138,7 +145,11 @@ def moving(command: Any, noClobber: tuple[str, ...] = ("-n", "--no-clobber")) ->
             help="Connections that carry large files.",
         ),
         click.option(
-            "--limit-rate", "rate", type=Rate(), help="Bytes a second, as 500K, 1.5M or 1G."
+            "--limit-rate",
+            "rate",
+            type=Rate(),
+            help=f"Bytes a second, each way: 20M and 20MiB are 20 times 1024 times 1024, 20MB are "
+            f"20 million; {MIN_RATE // 1024}K at least for each connection, 0 for no bound.",
         ),
         click.option("--no-resume", is_flag=True, help="Begin anew, and leave nothing unfinished."),
         click.option(
@@ -146,21 +157,11 @@ def moving(command: Any, noClobber: tuple[str, ...] = ("-n", "--no-clobber")) ->
             default=None,
             help="Wait until files are on the disk; usual for files, and not for trees.",
         ),
-        click.option(*noClobber, is_flag=True, help="Replace no file."),
+        # Without a short name: -n is a dry run to who knows rsync, and would not be one.
+        click.option("--no-clobber", is_flag=True, help="Replace no file."),
     ):
         moves = option(moves)
     return moves
-
-
-def movingTrees(command: Any) -> Any:
-    """
-    Add the same to a command for which C{-n} means a dry run, as with C{rsync}: who types that must
-    not find that it was none.
-
-    @param command: as for L{moving}.
-    @return: the command.
-    """
-    return moving(command, ("--no-clobber",))
 
 
 @dataclass(frozen=True)

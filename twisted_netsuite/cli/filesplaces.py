@@ -22,6 +22,9 @@ _PLACE = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
+#: What is an address alone to whoever looks at it.
+_ADDRESS = re.compile(r"(?:\w+:)?(?:\[[^\]]+\]|[^:/\[\]]+):\d+:?|unix:[^:]+:?")
+
 #: Characters of a name that a sentence shows.
 SHOWN = 200
 
@@ -98,6 +101,11 @@ def requireRemote(text: str, what: str) -> Remote:
     @raise ConfigurationError: when it is a path here, or can be none.
     """
     found = remoteOf(text)
+    if found is None and _ADDRESS.fullmatch(text):
+        raise ConfigurationError(
+            f"{text!r} is the address of a server alone; add :/ at its end for all that it has, or "
+            "a name behind that."
+        )
     if found is None:
         raise ConfigurationError(
             f"The {what} {text!r} names no file of a server; give ADDRESS:/NAME, as in "

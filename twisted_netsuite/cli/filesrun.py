@@ -23,7 +23,13 @@ from twisted_netsuite.cli.paced import pacedEndpoint
 from twisted_netsuite.cli.progress import Progress, isSeen
 from twisted_netsuite.cli.run import say
 from twisted_netsuite.cli.signals import Signals
-from twisted_netsuite.errors import LimitExceeded, NetsuiteError, ProtocolError, TimedOut
+from twisted_netsuite.errors import (
+    ConnectionFailed,
+    LimitExceeded,
+    NetsuiteError,
+    ProtocolError,
+    TimedOut,
+)
 from twisted_netsuite.files.client import FilesSession, connectFiles
 from twisted_netsuite.files.disk import ThreadedDisk
 from twisted_netsuite.net.addresses import parseConnect
@@ -41,16 +47,23 @@ BROKEN_PIPE = SIGNAL_BASE + signal.SIGPIPE
 #: What is told of a server whose first bytes are no session's.
 _NO_SESSION = "does not keep to the session protocol"
 
+#: What is told of one that has closed the connection at once.
+_TOO_SOON = "before the session was open"
+
 #: Signals that break off.
 BREAKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _notOpened(failure: Failure) -> Failure:
-    """Say what it may be when a server does not speak this protocol."""
+def _notOpened(failure: Failure, isPlain: bool) -> Failure:
+    """Say what it may be when a server does not speak this protocol, or not in plain text."""
     error = failure.value
     if isinstance(error, ProtocolError | LimitExceeded) and _NO_SESSION in error.sentence:
         sentence = f"{error.sentence.rstrip('.')}; see whether it speaks another dialect."
         return Failure(type(error)(sentence))
+    if isinstance(error, ConnectionFailed) and _TOO_SOON in error.sentence:
+        what = "wants TLS, then give --ca, or speaks" if isPlain else "speaks"
+        sentence = f"{error.sentence.rstrip('.')}; see whether it {what} another dialect."
+        return Failure(ConnectionFailed(sentence))
     return failure
 
 
@@ -160,7 +173,8 @@ class Sessions:
             token=server.login.token,
             timeout=server.timeout,
         )
-        return connecting.addCallbacks(self._opened, _notOpened)
+        isPlain = server.files is None and not server.address.startswith("unix:")
+        return connecting.addCallbacks(self._opened, _notOpened, errbackArgs=(isPlain,))
 
     def _opened(self, session: FilesSession) -> FilesSession:
         self._open.append(session)

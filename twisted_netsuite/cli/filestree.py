@@ -5,42 +5,41 @@ C{netsuite sync}, and C{get -r} and C{put -r}: trees of files, one of them here 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from twisted_netsuite.cli.fileslocal import localTree, places, sizeOf, targetPath
 from twisted_netsuite.cli.filesmanner import (
     INCOMPLETE,
     MAX_TOLD,
     Manner,
+    asGiven,
     counted,
     lookAt,
     repeated,
     tellFailures,
     tidy,
 )
-from twisted_netsuite.cli.filesmove import Getting, Putting, sizeOf, targetPath
+from twisted_netsuite.cli.filesmove import Getting, Putting
 from twisted_netsuite.cli.filesplaces import Remote, shownName
 from twisted_netsuite.cli.filesrun import STANDARD, Console, FilesServer, Work
 from twisted_netsuite.cli.filessummary import Summary, entryHere, planOfFiles, writePlan
 from twisted_netsuite.cli.lines import LineReader
 from twisted_netsuite.cli.progress import Progress, rateText, sizeText
 from twisted_netsuite.cli.run import say
-from twisted_netsuite.errors import ConfigurationError, Conflict, NotFound
+from twisted_netsuite.errors import ConfigurationError, NotFound
 from twisted_netsuite.files.client import FilesSession
 from twisted_netsuite.files.entries import TreeEntry, entryOf
-from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.localtree import LocalTree
 from twisted_netsuite.files.messages import Facts
-from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.patterns import Patterns, Rule
 from twisted_netsuite.files.plan import Plan
-from twisted_netsuite.files.progress import How, Outcome, TreeIncomplete
+from twisted_netsuite.files.progress import Failed, How, Outcome, TreeIncomplete
 from twisted_netsuite.files.remotetree import RemoteTree
-from twisted_netsuite.files.root import Root
-from twisted_netsuite.files.sync import SyncOptions, once, sync
+from twisted_netsuite.files.sync import NO_SOURCE, SyncOptions, once, sync
 from twisted_netsuite.wire.text import cleanText
 
 #: The status when somebody was asked whether to remove things, and said no.
@@ -162,7 +161,7 @@ async def getTree(
         name = os.path.basename(path)
         plan = planOfFiles([(entryOf(name, facts), entryHere(name, path))], manner.clobber)
         writePlan(plan, False, compared.json, manner.quiet)
-        return 0
+        return INCOMPLETE if plan.clashes else 0
 
     return await work.run(run, manner.left)
 
@@ -208,9 +207,11 @@ async def putTrees(
             target = remote.within(b"") if len(paths) > 1 else remote
             putting = Putting(work, manner, compared.json)
             if compared.dryRun:
-                await _tellFiles(work, putting, files, target, compared, manner)
-            else:
-                status = await putting.run(files, target) or status
+                told = await _tellFiles(work, putting, files, target, compared, manner)
+                return told or status
+            if target.isInto:
+                await _make(work, remote)
+            status = await putting.run(files, target) or status
         return status
 
     return await work.run(run, manner.left)
@@ -230,16 +231,26 @@ async def _tellFiles(
     remote: Remote,
     comparison: Comparison,
     manner: Manner,
-) -> None:
-    """Tell what would be done with files that are named one by one."""
+) -> int:
+    """Tell what would be done with files that are named one by one; the same status."""
     pairs: list[tuple[TreeEntry, TreeEntry | None]] = []
-    places, _ = await putting.places(paths, remote)
-    for path, place in zip(paths, places, strict=True):
+    for path, place in zip(paths, await putting.places(paths, remote), strict=True):
         ours = entryHere(place.last, path)
         if ours is not None:
             facts = await _factsOf(work, place)
             pairs.append((ours, None if facts is None else entryOf(place.last, facts)))
-    writePlan(planOfFiles(pairs, manner.clobber), True, comparison.json, manner.quiet)
+    plan = planOfFiles(pairs, manner.clobber)
+    writePlan(plan, True, comparison.json, manner.quiet)
+    return INCOMPLETE if plan.clashes else 0
+
+
+async def _make(work: Work, remote: Remote) -> None:
+    """Make the directory for files, unless it is there: who may put them need not be allowed to."""
+    session = await work.sessions.one()
+    try:
+        await lookAt(work, session, remote)
+    except NotFound:
+        await work.sessions.answer(session.makeDirectory(remote.name, parents=True))
 
 
 async def _factsOf(work: Work, remote: Remote) -> Facts | None:
@@ -300,7 +311,7 @@ class Trees:
         self._comparison = comparison
         self._manner = manner
         self._sending = False
-        self._declined = False
+        self._declined = self._agreed = False
 
     async def run(self, pairs: Sequence[tuple[Remote, str]], sending: bool) -> int:
         """
@@ -337,6 +348,7 @@ class Trees:
         finally:
             store.close()
         work.progress.close()
+        outcome.failures = [_asGiven(each, tree, local) for each in outcome.failures]
         if self._comparison.dryRun:
             writePlan(outcome.plan, self._sending, self._comparison.json, self._manner.quiet)
             tellFailures(_failures(outcome), outcome.failed)
@@ -363,6 +375,10 @@ class Trees:
             )
         except TreeIncomplete as error:
             return error.outcome
+        except NotFound as error:
+            if self._sending or not error.sentence.startswith(NO_SOURCE):
+                raise
+            raise NotFound(f"{NO_SOURCE} '{remote}'.") from error
         return outcome
 
     async def _asked(self, plan: Plan) -> bool:
@@ -370,8 +386,8 @@ class Trees:
         shown = ", ".join(f"'{shownName(name)}'" for name in names[:3])
         more = ", ..." if len(names) > 3 else ""
         what = "1 file or directory" if len(names) == 1 else f"{len(names)} files and directories"
-        yes = await ask(self._work, f"Remove {what} ({shown}{more})?")
-        self._declined = not yes
+        yes = await ask(self._work, f"Remove {what} ({shown}{more})?", not self._agreed)
+        self._declined, self._agreed = not yes, yes
         return yes
 
     def _confirm(self, plan: Plan) -> Deferred[bool]:
@@ -406,56 +422,30 @@ class Trees:
         say(f"{', '.join(parts)}; {sizeText(outcome.bytes)} in {rateText(outcome.bytes, seconds)}.")
 
 
-def localTree(work: Work, path: str, exists: bool) -> tuple[LocalTree, LocalStore]:
-    """
-    Take a directory of this end.
-
-    @param work: has the disk.
-    @param path: the directory.
-    @param exists: whether it has to be there; else it will be made.
-    @return: the tree, and the store that it is in, which the caller closes.
-    @raise NotFound: when it has to be there and is not.
-    @raise Conflict: when it is something else.
-    """
-    above, parts = os.path.abspath(path), list[bytes]()
-    # A link at its end leads to what is meant; whoever named it knows it.
-    while not os.path.isdir(above):
-        if os.path.lexists(above):
-            raise Conflict(f"{above!r} is no directory; give one.")
-        if exists:
-            raise NotFound(f"There is no directory {path!r} here.")
-        above, name = os.path.split(above)
-        parts.insert(0, os.fsencode(name))
-    store = LocalStore(Root(above))
-    return LocalTree(store, work.disk, tuple(parts), os.path.abspath(path)), store
-
-
-def places(tree: LocalTree, plan: Plan) -> Iterator[Parts]:
-    """
-    Tell in which directories of this end files were to come.
-
-    @param tree: theirs.
-    @param plan: what there was to do.
-    @return: the names of these, and of the top, each once.
-    """
-    yield tree.parts
-    inside = {each.entry.name.rpartition(b"/")[0] for each in plan.transfer}
-    for name in inside - {b""}:
-        yield (*tree.parts, *name.split(b"/"))
-
-
-async def ask(work: Work, question: str) -> bool:
+async def ask(work: Work, question: str, isFirst: bool = True) -> bool:
     """
     Ask the person at the terminal.
 
     @param work: has the console.
     @param question: can be answered by yes or no.
+    @param isFirst: whether nothing was done before, which who breaks off is told.
     @return: whether it was yes.
     """
+    left = work.left
+    if isFirst:
+        work.left = "broken off; nothing was begun."
     work.progress.close()
     work.console.prompt(cleanText(f"netsuite: {question} [y/N] "))
     answer = await LineReader(work.reactor, work.console.stdin).readLine()
+    work.left = left
     return answer is not None and answer.strip().lower() in ("y", "yes")
+
+
+def _asGiven(failed: Failed, tree: LocalTree, local: str) -> Failed:
+    name = failed.name
+    parts = (*tree.parts, *filter(None, name.split(b"/")))
+    path = os.path.join(os.fsencode(local), name)
+    return Failed(name, asGiven(failed.error, parts, path))
 
 
 def _failures(outcome: Outcome) -> list[tuple[str, str]]:

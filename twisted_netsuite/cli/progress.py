@@ -20,6 +20,10 @@ INTERVAL = 0.1
 #: Characters of a name that stand before the bar.
 SHOWN = 30
 
+#: Bytes that come at once at the most: one chunk of a file. What is more was there before, or is a
+#: hole.
+LEAP = 1024 * 1024
+
 #: Units of bytes, each so many of the one before.
 _UNITS, _STEP = ("KiB", "MiB", "GiB", "TiB", "PiB"), 1024
 
@@ -91,8 +95,17 @@ class Progress:
 
         @param count: how many more; fewer when it is negative.
         """
-        if self._bar is not None:
-            self._bar.update(count)
+        bar = self._bar
+        if bar is None:
+            return
+        if count > LEAP:
+            # It counts for no rate.
+            bar.initial += count
+            bar.n += count
+            bar.last_print_n += count
+            bar.update(0)
+        else:
+            bar.update(count)
 
     # What a tree tells.
 
@@ -202,6 +215,20 @@ def rateText(count: int, seconds: float) -> str:
     """
     took = f"{seconds:.1f} s"
     return f"{took}, {sizeText(count / seconds)}/s" if count and seconds > 0 else took
+
+
+def wholeText(size: int, moved: int, how: str, seconds: float) -> str:
+    """
+    Write what became of a file.
+
+    @param size: its bytes.
+    @param moved: those that were moved; the others were there, or are holes.
+    @param how: what became of these, in a word.
+    @param seconds: how long that took.
+    @return: such as C{2.0 MiB, of which 1.0 MiB came in 2.0 s, 512.0 KiB/s}.
+    """
+    part = f", of which {sizeText(moved)} {how}" if moved < size else ""
+    return f"{sizeText(size)}{part} in {rateText(moved, seconds)}"
 
 
 def shownFile(name: bytes) -> str:

@@ -29,6 +29,7 @@ def factsOf(attributes: Attributes) -> Facts:
         mtime=attributes.mtime,
         mode=attributes.mode,
         version=attributes.version,
+        room=attributes.room,
     )
 
 

@@ -31,6 +31,10 @@ MAX_DIGITS = 20
 
 _ERROR = b"err: "
 
+#: What a server of the native dialect answers begins with a frame's length, a byte that says how
+#: many fields a record has, and the first of these.
+_FRAME, _RECORD = 5, b"\xa4type"
+
 
 class ClassicFiles:
     """Gets files over one connection, one after another."""
@@ -59,6 +63,8 @@ class ClassicFiles:
         reply = await self._conversation.readUntilQuiet(self._timeout, SIZE_QUIET, 0, MAX_REPLY)
         if reply.startswith(_ERROR):
             raise _refusal(name, reply[len(_ERROR) :].decode("utf-8", "replace"))
+        if reply[_FRAME : _FRAME + len(_RECORD)] == _RECORD:
+            raise ProtocolError("The server speaks the native dialect; leave --dialect out.")
         if not reply.isdigit() or len(reply) > MAX_DIGITS:
             raise ProtocolError(
                 f"The server answered {reply[:40]!r} where the get dialect sends a size; "

@@ -32,6 +32,7 @@ class TreeEntry(NamedTuple):
     @ivar mode: permission bits, without setuid, setgid and the sticky bit.
     @ivar version: as a peer has told it; empty for what is here.
     @ivar digest: that of a file, where it is known.
+    @ivar room: bytes that it takes without its holes, where a peer has told that it has some.
     """
 
     name: bytes
@@ -41,6 +42,7 @@ class TreeEntry(NamedTuple):
     mode: int = 0
     version: bytes = b""
     digest: bytes | None = None
+    room: int | None = None
 
     @property
     def parts(self) -> Parts:
@@ -56,6 +58,7 @@ class TreeEntry(NamedTuple):
             mtime=self.mtime,
             mode=self.mode,
             version=self.version,
+            room=self.room,
         )
 
 
@@ -69,7 +72,8 @@ def entryOf(name: bytes, facts: Facts, digest: bytes | None = None) -> TreeEntry
     @return: the entry.
     """
     size = 0 if facts.directory else facts.size
-    return TreeEntry(name, facts.directory, size, facts.mtime, facts.mode, facts.version, digest)
+    known = facts.mtime, facts.mode, facts.version, digest, facts.room
+    return TreeEntry(name, facts.directory, size, *known)
 
 
 def shownName(name: bytes) -> str:

@@ -189,8 +189,8 @@ class GetFile:
     def _begun(self, facts: Facts) -> tuple[Download, Filling]:
         local = self._local
         wanted = wantedOf(facts, self._wishes, fingerprint(self._name, facts.version))
-        # Of its holes nothing is known: rather than to fill the disk it is refused.
-        wanted = replace(wanted, room=facts.size)
+        # Rather than to fill the disk it is refused.
+        wanted = replace(wanted, room=facts.size if facts.room is None else facts.room)
         begin = partial(local.store.target, local.parts, wanted, local.owner)
         filling = Filling(local.disk, begin, facts.size)
         return Download(self._sessions, self._name, facts, filling, self._moved), filling

@@ -61,7 +61,9 @@ def attributesOf(status: os.stat_result) -> Attributes:
     mode = status.st_mode & PERMISSIONS
     if stat.S_ISDIR(status.st_mode):
         return Attributes("directory", 0, mtime, mode, version)
-    return Attributes("file", status.st_size, mtime, mode, version)
+    size, taken = status.st_size, status.st_blocks * _BLOCK
+    room = taken if size > CHUNK and taken < size else None
+    return Attributes("file", size, mtime, mode, version, room)
 
 
 def isUnchanged(then: os.stat_result, now: os.stat_result) -> bool:

@@ -226,6 +226,19 @@ class LocalTree:
                 self.store.remove(parts)
 
 
+def heldText(where: str) -> str:
+    """
+    Say why a directory is not removed out of which all went that is known of it.
+
+    @param where: at which end it is.
+    @return: a sentence.
+    """
+    return (
+        "It holds what is not transferred (links, devices), or what has just come; remove that on "
+        f"{where}."
+    )
+
+
 def _digestBatches(entries: Sequence[TreeEntry]) -> Iterator[list[TreeEntry]]:
     batch: list[TreeEntry] = []
     size = 0

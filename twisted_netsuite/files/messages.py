@@ -62,6 +62,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @ivar mtime: nanoseconds since 1970.
     @ivar mode: permission bits.
     @ivar version: others whenever the contents may be others.
+    @ivar room: bytes that a file takes without its holes, where it is known to have some.
     """
 
     directory: bool = False
@@ -69,6 +70,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mtime: Time = 0
     mode: Mode = 0
     version: Token
+    room: Size | None = None
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

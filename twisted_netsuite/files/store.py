@@ -27,6 +27,7 @@ class Attributes(NamedTuple):
     @ivar mtime: when it was changed last, in nanoseconds since 1970.
     @ivar mode: permission bits, without setuid, setgid and the sticky bit.
     @ivar version: 16 bytes that are others whenever the contents may be others.
+    @ivar room: bytes that a large file takes without its holes, where it has some.
     """
 
     kind: Kind
@@ -34,6 +35,7 @@ class Attributes(NamedTuple):
     mtime: int
     mode: int
     version: bytes
+    room: int | None = None
 
 
 class Entry(NamedTuple):

@@ -29,7 +29,7 @@ from twisted_netsuite.files.carrying import Carriage, Carried, Tree, loads, weig
 from twisted_netsuite.files.disk import Disk
 from twisted_netsuite.files.entries import TreeEntry, shownName
 from twisted_netsuite.files.flights import Flights, inThread, itsOwn, together
-from twisted_netsuite.files.localtree import Deed, Found, LocalTree
+from twisted_netsuite.files.localtree import Deed, Found, LocalTree, heldText
 from twisted_netsuite.files.plan import Change, Plan, PlanOptions, Transfer, planOf, toDigest
 from twisted_netsuite.files.progress import (
     MAX_FAILURES,
@@ -46,6 +46,9 @@ from twisted_netsuite.files.transfer import Unconfirmed
 #: Asked before anything is removed; what it returns, or its Deferred fires with, says whether to
 #: go on.
 Confirm = Callable[[Plan], "bool | Deferred[bool]"]
+
+#: What is said of a source that is not there, with its name behind it.
+NO_SOURCE = "There is no directory"
 
 #: What the owner of a directory needs while things are put into it.
 _OPEN = 0o700
@@ -133,6 +136,8 @@ class _Sync:
         self._outcome = Outcome(Plan())
         # Directories that could not be made, so that nothing in them needs to be tried.
         self._unmade: set[bytes] = set()
+        # Those in which something is left that could not be removed.
+        self._holding: set[bytes] = set()
 
     async def run(self, confirm: Confirm | None) -> Outcome:
         """Do all of it."""
@@ -170,7 +175,7 @@ class _Sync:
             Deferred.fromCoroutine(self._target.look(patterns)),
         )
         if source.top is None:
-            raise NotFound(f"There is no directory {self._source.shown()}.")
+            raise NotFound(f"{NO_SOURCE} '{self._source.shown()}'.")
         self._note(source, target)
         ours, theirs = list(source.all()), list(target.all())
         if isinstance(self._target, RemoteTree) and self._target.isRoot:
@@ -279,6 +284,12 @@ class _Sync:
             return
         if deed.do == "make":
             self._unmade.add(name)
+        elif deed.do == "remove":
+            if isinstance(error, Conflict) and deed.entry.directory and name not in self._holding:
+                # All went that is known to be in it.
+                isThere = isinstance(self._target, RemoteTree)
+                error = Conflict(heldText("the server" if isThere else "this machine"))
+            self._holding.add(name.rpartition(b"/")[0])
         self._failed(name, error)
 
     def _isLost(self, entry: TreeEntry) -> bool:
