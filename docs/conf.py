@@ -16,6 +16,7 @@ copyright = "the authors of twisted_netsuite"
 release = version = __version__
 
 extensions = ["myst_parser", "pydoctor.sphinx_ext.build_apidocs"]
+myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
