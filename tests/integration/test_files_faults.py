@@ -250,9 +250,9 @@ class ObstacleTests(FaultCase):
                 raise SkipTest("only root can make devices") from error
         (self.mine / "f").write_bytes(b"new")
         (self.root / "f").write_bytes(b"new")
-        for name in ("fifo", "null", "link"):
+        for name, why in (("fifo", "replaces"), ("null", "replaces"), ("link", "a symbolic link")):
             self.fails(125, "no file replaces", "put", "-q", "f", self.at(name))
-            self.fails(125, "no file replaces", "get", "-q", self.at("f"), name)
+            self.fails(125, why, "get", "-q", self.at("f"), name)
             self.fails(126, "", "get", "-q", self.at(name), "got")
             self.fails(126, "", "rm", self.at(name))
         self.assertEqual((self.here / "aim").read_bytes(), b"aim")

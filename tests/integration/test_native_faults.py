@@ -827,7 +827,7 @@ class ShortageTests(ExecTestCase):
         self.assertServes()
 
     def test_manyCommands(self) -> None:
-        """Descriptors and processes are as many after three hundred commands as after some."""
+        """Three hundred commands leave no more descriptors and processes than some do."""
         wire = self.wire()
 
         def count() -> tuple[int, int]:
@@ -839,7 +839,9 @@ class ShortageTests(ExecTestCase):
         before = count()
         for number in range(300):
             wire.run("true" if number % 2 else "/no/such/program")
-        self.assertEqual(count(), before)
+        # Fewer are those of a connection of before, which was closing still.
+        for now, then in zip(count(), before, strict=True):
+            self.assertLessEqual(now, then)
 
 
 class FullDiskTests(ExecTestCase):
