@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -28,6 +29,7 @@ from twisted_netsuite.errors import (
     StorageFailed,
 )
 from twisted_netsuite.files import carrying, quick
+from twisted_netsuite.files import small as smallFiles
 from twisted_netsuite.files.bundles import TooLarge
 from twisted_netsuite.files.carrying import LOAD, SMALL, loads, weigh
 from twisted_netsuite.files.digests import digestOf
@@ -410,17 +412,20 @@ class SessionTests(SessionCase):
         fill(self.far, (b"t",), {b"a": b"1", b"b": b"22", b"c": b"333"})
         real = digestOf
 
-        def once(data: bytes) -> bytes:
-            self.patch(quick, "digestOf", real)
-            return bytes(32)
+        def spoil(module: ModuleType) -> None:
+            def once(data: bytes) -> bytes:
+                self.patch(module, "digestOf", real)
+                return bytes(32)
 
-        self.patch(quick, "digestOf", once)
+            self.patch(module, "digestOf", once)
+
+        spoil(smallFiles)
         self.successResultOf(self.run_(True))
         self.same()
         self.assertEqual((self.count(GetBundle), self.count(Get)), (1, 1))
         self.assertEqual(self.watcher.bytes, 6)
         fill(self.near, (b"t",), {b"x": b"1", b"y": b"22", b"z": b"333"})
-        self.patch(quick, "digestOf", once)
+        spoil(quick)
         self.successResultOf(self.run_(False))
         self.same()
         self.assertEqual((self.count(PutBundle), self.count(Put)), (1, 1))

@@ -32,6 +32,7 @@ from twisted_netsuite.files.messages import (
 )
 from twisted_netsuite.files.permit import Permit, Place
 from twisted_netsuite.files.roots import Roots
+from twisted_netsuite.files.small import Small
 
 
 class QuickTests(SynchronousTestCase):
@@ -53,7 +54,7 @@ class QuickTests(SynchronousTestCase):
         """A small file is read whole; a larger one, or a part, stays closed until its turn."""
         write(self.store, (b"f",), bytes(quick.SMALL))
         small = quick.openFile(Get(id=1, name=b"/f"), self.place(b"/f"))
-        assert isinstance(small, quick.Small)
+        assert isinstance(small, Small)
         self.assertEqual(small.digest, digestOf(small.data))
         write(self.store, (b"f",), bytes(quick.SMALL + 1))
         for first, count in ((0, None), (0, 0), (1, None), (0, 2)):
@@ -93,7 +94,7 @@ class QuickTests(SynchronousTestCase):
         denied = Denied("No.")
         placed: list[quick.Placed] = [*map(self.place, names[:-1]), denied]
         full, large, empty, missing, refused = quick.readBundle(record, placed)
-        assert isinstance(full, quick.Small) and isinstance(empty, quick.Small)
+        assert isinstance(full, Small) and isinstance(empty, Small)
         self.assertEqual((len(full.data), full.digest), (BUNDLE_BYTES, digestOf(full.data)))
         self.assertEqual((empty.data, empty.digest), (b"", digestOf(b"")))
         self.assertEqual(large, self.store.stat((b"g",)))

@@ -22,8 +22,9 @@ from twisted_netsuite.files.localstore import LocalStore
 from twisted_netsuite.files.memorystore import MemoryStore
 from twisted_netsuite.files.moving import Local
 from twisted_netsuite.files.names import Parts
-from twisted_netsuite.files.putfile import Small, openSource
+from twisted_netsuite.files.putfile import openSource
 from twisted_netsuite.files.root import Root
+from twisted_netsuite.files.small import Small
 from twisted_netsuite.files.store import Attributes, Source, Wanted
 from twisted_netsuite.files.unsized import unsized
 

@@ -132,7 +132,7 @@ def _doAll(works: list[Work]) -> list[object]:
 
 
 def _bytesOf(result: object) -> int:
-    """Tell how many bytes of a file are in a result, as in L{quick.Small}."""
+    """Tell how many bytes of a file are in a result, as in L{small.Small}."""
     data = getattr(result, "data", b"")
     return len(data) if isinstance(data, bytes) else 0
 

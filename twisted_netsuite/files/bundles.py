@@ -24,7 +24,6 @@ from twisted_netsuite.files.asking import Piece, Question
 from twisted_netsuite.files.batches import BATCH
 from twisted_netsuite.files.client import FilesSession, leastBusy
 from twisted_netsuite.files.clientmachine import State, bundleMachine
-from twisted_netsuite.files.digests import digestOf
 from twisted_netsuite.files.flights import whole
 from twisted_netsuite.files.getfile import storeSmall
 from twisted_netsuite.files.messages import (
@@ -39,7 +38,7 @@ from twisted_netsuite.files.messages import (
     Request,
 )
 from twisted_netsuite.files.moving import Got, Local, Sent, Wishes, wantedOf
-from twisted_netsuite.files.putfile import Small
+from twisted_netsuite.files.small import Small, readSmall
 from twisted_netsuite.wire.session import Error, Record, failureOf
 
 
@@ -254,10 +253,9 @@ def _readAll(items: Sequence[Item]) -> list[Small | NetsuiteError]:
 
 
 def _read(local: Local, room: int) -> Small:
-    found = local.store.readWhole(local.parts, room)
-    if isinstance(found, tuple):
-        attributes, data = found
-        return Small(attributes, data, digestOf(data))
+    found = readSmall(local.store, local.parts, room)
+    if isinstance(found, Small):
+        return found
     found.close()
     raise TooLarge("The file is too large to go with others, or changes.")
 

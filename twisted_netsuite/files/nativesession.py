@@ -59,6 +59,7 @@ from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.permit import Move, Place
 from twisted_netsuite.files.receiving import Receiving
 from twisted_netsuite.files.sending import DigestSending, FileSending, ListSending, Sending
+from twisted_netsuite.files.small import Small
 from twisted_netsuite.files.store import Attributes
 from twisted_netsuite.files.uploads import Upload
 from twisted_netsuite.net.framed import SessionProtocol
@@ -228,8 +229,8 @@ class NativeFiles(SessionProtocol):
         opened.addCallback(self._digested, record.id)
         opened.addErrback(lambda failure: self._notDone(record.id, failure))
 
-    def _digested(self, found: quick.Small | Place, id: int) -> None:
-        if isinstance(found, quick.Small):
+    def _digested(self, found: Small | Place, id: int) -> None:
+        if isinstance(found, Small):
             self._done(id, factsOf(found.attributes), found.digest)
             return
         self._open.discard(id)
@@ -289,10 +290,10 @@ class NativeFiles(SessionProtocol):
         opened.addCallback(self._found, record)
         opened.addErrback(lambda failure: self._notDone(record.id, failure))
 
-    def _found(self, found: quick.Small | Place, record: Get) -> None:
+    def _found(self, found: Small | Place, record: Get) -> None:
         id = record.id
         self._open.discard(id)
-        if not isinstance(found, quick.Small):
+        if not isinstance(found, Small):
             open = partial(found.store.source, found.parts)
             self._enqueue(FileSending(record, open, self, self.factory.disk))
             return
@@ -313,10 +314,10 @@ class NativeFiles(SessionProtocol):
         found.addCallback(self._bundled, record.id)
         found.addErrback(lambda failure: self._notDone(record.id, failure))
 
-    def _bundled(self, found: list[quick.Small | Attributes | NetsuiteError], id: int) -> None:
+    def _bundled(self, found: list[Small | Attributes | NetsuiteError], id: int) -> None:
         files, bodies = [], []
         for each in found:
-            if isinstance(each, quick.Small):
+            if isinstance(each, Small):
                 files.append(Bundled(facts=factsOf(each.attributes), digest=each.digest))
                 bodies.append(each.data)
             elif isinstance(each, NetsuiteError):

@@ -6,7 +6,7 @@ ones chunk by chunk, over all sessions that there are.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,8 @@ from twisted_netsuite.files.moving import (
 )
 from twisted_netsuite.files.names import join
 from twisted_netsuite.files.offering import Putting, SmallPutting, putRecord
-from twisted_netsuite.files.store import Attributes, Source
+from twisted_netsuite.files.small import Small, readSmall
+from twisted_netsuite.files.store import Source
 from twisted_netsuite.files.supply import Piece, Supply, sizeOf
 from twisted_netsuite.files.unsized import unsized
 from twisted_netsuite.net.sendfile import Part, kernelSends
@@ -48,21 +49,6 @@ SMALL = 64 * 1024
 #: Chunks that have to be missing for each session that takes part: with fewer it costs more to ask
 #: it than it brings.
 WORTH_JOINING = 8
-
-
-@dataclass(frozen=True)
-class Small:
-    """
-    A whole file.
-
-    @ivar attributes: what is known of it.
-    @ivar data: its contents.
-    @ivar digest: theirs.
-    """
-
-    attributes: Attributes
-    data: bytes
-    digest: bytes
 
 
 class _Doubtful(Exception):
@@ -408,11 +394,10 @@ def openSource(local: Local) -> Small | Source:
     @param local: which.
     @return: all of it, or what has to be closed.
     """
-    found = local.store.readWhole(local.parts, SMALL)
-    if not isinstance(found, tuple):
-        return found
-    attributes, data = found
-    return (None if data else unsized(local)) or Small(attributes, data, digestOf(data))
+    found = readSmall(local.store, local.parts, SMALL)
+    if isinstance(found, Small) and not found.data:
+        return unsized(local) or found
+    return found
 
 
 def readsFor(session: FilesSession, source: Source) -> bool:

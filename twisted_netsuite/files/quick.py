@@ -5,7 +5,7 @@ What the service does on a disk for requests that are done in one go; all of it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from twisted.python.failure import Failure
 
@@ -27,6 +27,7 @@ from twisted_netsuite.files.messages import (
 )
 from twisted_netsuite.files.names import Parts
 from twisted_netsuite.files.permit import Move, Place
+from twisted_netsuite.files.small import Small, readSmall
 from twisted_netsuite.files.store import Attributes, Wanted
 from twisted_netsuite.files.uploads import Begun
 
@@ -39,21 +40,6 @@ Shows = Callable[[Parts], bool]
 
 #: Where a file of a bundle is, or why nothing may be done with it.
 Placed = Place | NetsuiteError
-
-
-@dataclass(frozen=True)
-class Small:
-    """
-    A whole file.
-
-    @ivar attributes: what is known of it.
-    @ivar data: its contents.
-    @ivar digest: theirs.
-    """
-
-    attributes: Attributes
-    data: bytes
-    digest: bytes
 
 
 #: A file of a bundle: whole, or what it is where it is too large, or why it is not there.
@@ -131,11 +117,10 @@ def openToDigest(place: Place) -> Small | Place:
 
 
 def _wholeOr(place: Place, version: bytes | None, limit: int) -> Small | None:
-    found = place.store.readWhole(place.parts, limit)
-    if isinstance(found, tuple):
-        attributes, data = found
-        requireVersion(attributes, version)
-        return Small(attributes, data, digestOf(data))
+    found = readSmall(place.store, place.parts, limit)
+    if isinstance(found, Small):
+        requireVersion(found.attributes, version)
+        return found
     try:
         requireVersion(found.attributes, version)
     finally:
@@ -172,11 +157,10 @@ def _found(place: Placed) -> Place:
 
 
 def _small(place: Place, version: bytes | None, room: int) -> Small | Attributes:
-    found = place.store.readWhole(place.parts, room)
-    if isinstance(found, tuple):
-        attributes, data = found
-        requireVersion(attributes, version)
-        return Small(attributes, data, digestOf(data))
+    found = readSmall(place.store, place.parts, room)
+    if isinstance(found, Small):
+        requireVersion(found.attributes, version)
+        return found
     found.close()
     return found.attributes
 
